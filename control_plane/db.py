@@ -1,0 +1,30 @@
+"""PostgreSQL: one engine per process, one MetaData for every table, asyncpg underneath.
+
+Tables live with their resource (`customers/tables.py`, …) and join this MetaData. Knows no table and no request.
+"""
+
+from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def create_engine(database_url: str, *, pool_size: int = 5, timeout_s: float = 2.0) -> AsyncEngine:
+    """An engine whose every connect, checkout and statement is bounded by `timeout_s`, in UTC. Connects lazily."""
+    url = database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,
+        connect_args={"timeout": timeout_s, "command_timeout": timeout_s, "server_settings": {"timezone": "UTC"}},
+    )

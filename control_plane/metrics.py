@@ -1,0 +1,78 @@
+"""Every Prometheus series this product exports, declared once and passed as a value (no module singletons).
+
+Right with several API processes: with PROMETHEUS_MULTIPROC_DIR set, each process writes its own files there and `render` adds them up.
+No customer label: customers are counted in SQL. Names and labels are listed in docs/METRICS.md (a test compares).
+"""
+
+import os
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+# Edges at exactly 0.2 and 0.5 s: the objective and the alert line (a missing edge makes p99 a guess).
+REQUEST_EDGES_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+STAGE_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """The series of one process. Build with `create_metrics`."""
+
+    registry: CollectorRegistry
+    request_duration: Histogram
+    requests: Counter
+    stage_duration: Histogram
+    in_flight: Gauge
+    guard_decisions: Counter
+    guard_rules: Counter
+    auth: Counter
+    limiter_fallback: Counter
+    journal_writes: Counter
+    spool_events: Gauge
+    triton_errors: Counter
+    recorder_rows: Counter
+    recorder_lag: Gauge
+    stream_length: Gauge
+    stream_oldest_age: Gauge
+    dead_letters: Counter
+
+
+def create_metrics() -> Metrics:
+    """A fresh set of series in a registry of their own."""
+    r = CollectorRegistry()
+    return Metrics(
+        registry=r,
+        request_duration=Histogram(
+            "vla_request_duration_seconds", "Time from first byte to answer.", ["route", "policy"], buckets=REQUEST_EDGES_S, registry=r
+        ),
+        requests=Counter("vla_requests", "Requests by outcome (an error code, or success/refused).", ["route", "policy", "outcome"], registry=r),
+        stage_duration=Histogram("vla_stage_duration_seconds", "Time in one pipeline step.", ["stage"], buckets=STAGE_EDGES_S, registry=r),
+        in_flight=Gauge("vla_in_flight_requests", "Requests being worked on.", registry=r, multiprocess_mode="livesum"),
+        guard_decisions=Counter("vla_guard_decisions", "Verdicts of the action guard.", ["policy", "decision"], registry=r),
+        guard_rules=Counter("vla_guard_rules", "Rules that warned, clamped or rejected.", ["rule", "status"], registry=r),
+        auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
+        limiter_fallback=Counter("vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r),
+        journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
+        spool_events=Gauge("vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="livesum"),
+        triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
+        recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
+        recorder_lag=Gauge("vla_recorder_lag_seconds", "Age of the newest recorded event.", registry=r, multiprocess_mode="mostrecent"),
+        stream_length=Gauge("vla_stream_length", "Usage events waiting in the stream.", registry=r, multiprocess_mode="mostrecent"),
+        stream_oldest_age=Gauge(
+            "vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", registry=r, multiprocess_mode="mostrecent"
+        ),
+        dead_letters=Counter("vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r),
+    )
+
+
+def render(metrics: Metrics) -> bytes:
+    """The exposition text over all processes of this machine (or of this one, without a multiprocess folder)."""
+    folder = os.environ.get(MULTIPROC_DIR)
+    if folder is None:
+        return generate_latest(metrics.registry)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]  # upstream is untyped
+    return generate_latest(registry)

@@ -1,0 +1,23 @@
+"""Alembic's entry: runs migrations over asyncpg with a 5 s lock timeout. Called by `control_plane.migrations.upgrade`."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+def _run(connection: Connection) -> None:
+    connection.execute(text("SET lock_timeout = '5s'"))
+    connection.commit()
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _upgrade(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.run_sync(_run)
+
+
+asyncio.run(_upgrade(context.config.attributes["engine"]))

@@ -1,0 +1,50 @@
+"""The usage event: one per request that passed authentication and admission, the root of every log row and every invoice line.
+
+A value only: the journal carries it, the recorder stores it. The id is minted at the door (UUIDv7), and `occurred_at` is exactly the
+millisecond inside that id, so that one id can only ever land in one day's partition.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class UsageStatus(StrEnum):
+    """How the request ended. Only SUCCESS is billable."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"  # the guard rejected the model's action
+    INVALID = "invalid"  # rejected input (4xx after admission)
+    TIMEOUT = "timeout"
+    ERROR = "error"  # our fault
+
+
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is journalled, as msgpack. `schema` lets an old recorder refuse a newer event instead of misreading it."""
+
+    schema: int = 1
+    request_id: UUID
+    customer_id: UUID
+    key_id: UUID
+    occurred_at: datetime
+    route: str
+    policy: str
+    policy_version: int
+    robot_type: str
+    status: UsageStatus
+    latency_ms: float
+    compute_ms: float | None = None
+    instruction: str | None = None  # None under zero retention
+    action: list[list[float]] | None = None  # the returned chunk; None when refused or under zero retention
+    decision: str | None = None
+    safety_score: float | None = None
+    limiting_rule: str | None = None
+    error_code: str | None = None
+    session_id: str | None = None
+
+    @property
+    def is_billable(self) -> bool:
+        """Answered with an action."""
+        return self.status is UsageStatus.SUCCESS

@@ -1,0 +1,1 @@
+"""The `vlaapi` command: a table of words and the room that answers each."""

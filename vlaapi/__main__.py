@@ -1,0 +1,68 @@
+"""The one command. It imports no other room: each word is run as that room's own `python -m`, in the environment that room needs.
+
+`vlaapi up` → deploy.embedded, `vlaapi customers` → control_plane, `vlaapi export` → export (torch), `vlaapi tabletop` → tabletop.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Where a word is answered: the module to run, whether it takes the word itself, and the environment folder it needs."""
+
+    module: str
+    takes_word: bool
+    environment: str | None
+    help: str
+
+
+APP, EXPORT = None, ".venv-export"
+WORDS: dict[str, Room] = {
+    "up": Room(module="deploy.embedded", takes_word=True, environment=APP, help="start the whole service on this machine"),
+    "down": Room(module="deploy.embedded", takes_word=True, environment=APP, help="stop it, in order"),
+    "status": Room(module="deploy.embedded", takes_word=True, environment=APP, help="what runs, where, and the demo key"),
+    "customers": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and change customers"),
+    "keys": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and revoke API keys"),
+    "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
+    "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
+    "export": Room(module="export", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),
+    "tabletop": Room(module="tabletop", takes_word=False, environment=EXPORT, help="simulate, train and evaluate the shipped policy"),
+}
+
+
+def main() -> None:
+    """Replaces this process with the room's own command."""
+    words = sys.argv[1:]
+    if not words or words[0] in {"-h", "--help"}:
+        sys.stdout.write(_usage())
+        return
+    room = WORDS.get(words[0])
+    if room is None:
+        sys.exit(f"vlaapi: unknown command {words[0]!r}\n\n{_usage()}")
+    python = _python(room)
+    arguments = words if room.takes_word else words[1:]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.execv(python, [python, "-m", room.module, *arguments])  # noqa: S606 -- a fixed table, no shell
+
+
+def _python(room: Room) -> str:
+    if room.environment is None:
+        return sys.executable
+    python = ROOT / room.environment / "bin" / "python"
+    if not python.exists():
+        sys.exit(f"vlaapi: this command needs {room.environment}; run `make {room.environment.removeprefix('.')}` first")
+    return str(python)
+
+
+def _usage() -> str:
+    rows = "".join(f"  {word:<10} {room.help}\n" for word, room in WORDS.items())
+    return f"usage: vlaapi COMMAND …\n\n{rows}\n`vlaapi COMMAND --help` says more.\n"
+
+
+if __name__ == "__main__":
+    main()
