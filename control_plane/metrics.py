@@ -1,7 +1,7 @@
 """Every Prometheus series this product exports, declared once and passed as a value (no module singletons).
 
-Right with several API processes: with PROMETHEUS_MULTIPROC_DIR set, each process writes its own files there and `render` adds them up.
-No customer label: customers are counted in SQL. Names and labels are listed in docs/METRICS.md (a test compares).
+Right with several API processes: with PROMETHEUS_MULTIPROC_DIR set, each process writes its own files there and `render`
+adds them up. No customer label: customers are counted in SQL. Names and labels are listed in docs/METRICS.md (a test compares).
 """
 
 import os
@@ -46,25 +46,46 @@ def create_metrics() -> Metrics:
     return Metrics(
         registry=r,
         request_duration=Histogram(
-            "vla_request_duration_seconds", "Time from first byte to answer.", ["route", "policy"], buckets=REQUEST_EDGES_S, registry=r
+            "vla_request_duration_seconds",
+            "Time from first byte to answer.",
+            ["route", "policy"],
+            buckets=REQUEST_EDGES_S,
+            registry=r,
         ),
-        requests=Counter("vla_requests", "Requests by outcome (an error code, or success/refused).", ["route", "policy", "outcome"], registry=r),
-        stage_duration=Histogram("vla_stage_duration_seconds", "Time in one pipeline step.", ["stage"], buckets=STAGE_EDGES_S, registry=r),
+        requests=Counter(
+            "vla_requests", "Requests by outcome (an error code, or success/refused).", ["route", "policy", "outcome"], registry=r
+        ),
+        stage_duration=Histogram(
+            "vla_stage_duration_seconds", "Time in one pipeline step.", ["stage"], buckets=STAGE_EDGES_S, registry=r
+        ),
         in_flight=Gauge("vla_in_flight_requests", "Requests being worked on.", registry=r, multiprocess_mode="livesum"),
         guard_decisions=Counter("vla_guard_decisions", "Verdicts of the action guard.", ["policy", "decision"], registry=r),
         guard_rules=Counter("vla_guard_rules", "Rules that warned, clamped or rejected.", ["rule", "status"], registry=r),
         auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
-        limiter_fallback=Counter("vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r),
+        limiter_fallback=Counter(
+            "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r
+        ),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
-        spool_events=Gauge("vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="livesum"),
+        spool_events=Gauge(
+            "vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="livesum"
+        ),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
         recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
-        recorder_lag=Gauge("vla_recorder_lag_seconds", "Age of the newest recorded event.", registry=r, multiprocess_mode="mostrecent"),
-        stream_length=Gauge("vla_stream_length", "Usage events waiting in the stream.", registry=r, multiprocess_mode="mostrecent"),
-        stream_oldest_age=Gauge(
-            "vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", registry=r, multiprocess_mode="mostrecent"
+        recorder_lag=Gauge(
+            "vla_recorder_lag_seconds", "Age of the newest recorded event.", registry=r, multiprocess_mode="mostrecent"
         ),
-        dead_letters=Counter("vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r),
+        stream_length=Gauge(
+            "vla_stream_length", "Usage events waiting in the stream.", registry=r, multiprocess_mode="mostrecent"
+        ),
+        stream_oldest_age=Gauge(
+            "vla_stream_oldest_age_seconds",
+            "Age of the oldest event not yet recorded.",
+            registry=r,
+            multiprocess_mode="mostrecent",
+        ),
+        dead_letters=Counter(
+            "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
+        ),
     )
 
 

@@ -4,10 +4,11 @@ Errors that mean "Redis is away" are `REDIS_AWAY`; each caller states what it do
 """
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError, TimeoutError as RedisTimeoutError
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 REDIS_AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError)
 

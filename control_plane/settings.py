@@ -1,7 +1,7 @@
 """Everything an operator can set, read once from `VLA_*` by the composition roots (app, worker, cli) and passed on as values.
 
-A wrong or unknown name stops start-up and all faults are listed at once; secrets have no default. Facts about policies, robots and
-prices are not settings: they live in manifest.json, safety/robots/*.toml and billing/prices.toml.
+A wrong or unknown name stops start-up and all faults are listed at once; secrets have no default. Facts about policies, robots
+and prices are not settings: they live in manifest.json, safety/robots/*.toml and billing/prices.toml.
 """
 
 import os
@@ -28,19 +28,27 @@ class Settings(BaseSettings):
     redis_url: RedisDsn = Field(description="Redis protocol server with AOF and noeviction.")
     triton_url: str = Field(description="Triton's gRPC address as host:port.")
     database_pool_size: int = Field(default=5, ge=1, description="PostgreSQL connections per process.")
-    redis_timeout_s: float = Field(default=0.5, gt=0, description="Longest wait for one Redis answer before its fallback is used.")
+    redis_timeout_s: float = Field(
+        default=0.5, gt=0, description="Longest wait for one Redis answer before its fallback is used."
+    )
     database_timeout_s: float = Field(default=2.0, gt=0, description="Longest wait for one PostgreSQL answer in a request.")
 
     # Keys
-    key_pepper: SecretStr = Field(min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys.")
-    key_cache_s: float = Field(default=5.0, gt=0, le=5, description="Longest time a process trusts a verified key without looking.")
+    key_pepper: SecretStr = Field(
+        min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys."
+    )
+    key_cache_s: float = Field(
+        default=5.0, gt=0, le=5, description="Longest time a process trusts a verified key without looking."
+    )
 
     # Policies
     model_repository: Path = Field(description="Folder with one sub-folder per policy, each with its manifest.json.")
     default_policy: str = Field(default="tabletop", description="Policy used when a request names no model.")
     default_deadline_ms: int = Field(default=2000, ge=10, description="Deadline of a request that names none.")
     robot_type: str = Field(default="franka_panda", description="Robot assumed when a request names none and the policy fits it.")
-    safety_preset: str = Field(default="reduced", pattern="^(reduced|manufacturer)$", description="Speed preset of the action guard.")
+    safety_preset: str = Field(
+        default="reduced", pattern="^(reduced|manufacturer)$", description="Speed preset of the action guard."
+    )
 
     # What a request may weigh
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")
@@ -55,7 +63,9 @@ class Settings(BaseSettings):
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process
-    public_url: str = Field(default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails.")
+    public_url: str = Field(
+        default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
 
 
@@ -67,9 +77,7 @@ def load_settings(environment: Mapping[str, str] | None = None, *, also_known: I
     environment = os.environ if environment is None else environment
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | set(also_known)
     faults = [f"{name}: unknown setting" for name in sorted(environment) if name.startswith(PREFIX) and name not in known]
-    values = {
-        name: environment[key] for name in Settings.model_fields if (key := f"{PREFIX}{name}".upper()) in environment
-    }
+    values = {name: environment[key] for name in Settings.model_fields if (key := f"{PREFIX}{name}".upper()) in environment}
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(values)

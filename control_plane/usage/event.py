@@ -1,7 +1,7 @@
 """The usage event: one per request that passed authentication and admission, the root of every log row and every invoice line.
 
-A value only: the journal carries it, the recorder stores it. The id is minted at the door (UUIDv7), and `occurred_at` is exactly the
-millisecond inside that id, so that one id can only ever land in one day's partition.
+A value only: the journal carries it, the recorder stores it. The id is minted at the door (UUIDv7), and `occurred_at` is exactly
+the millisecond inside that id, so that one id can only ever land in one day's partition.
 """
 
 from datetime import datetime

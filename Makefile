@@ -1,0 +1,65 @@
+# Everything a person types. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+APP := .venv
+TRITON := .venv-triton
+EXPORT := .venv-export
+BIN := $(APP)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+
+.PHONY: help setup up down status demo test check bench chaos export migrate golden lock clean
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(APP)/.ready $(TRITON)/.ready ## Create the environments that the service needs
+
+$(APP)/.ready: requirements/dev.txt pyproject.toml
+	@echo "· application environment ($(APP))"
+	@$(PYTHON) -m venv $(APP) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@ln -sf ../../scripts/vlaapi $(BIN)/vlaapi
+	@touch $@
+
+$(TRITON)/.ready: requirements/triton.txt
+	@echo "· Triton environment ($(TRITON)): its Python backend needs numpy < 2"
+	@$(PYTHON) -m venv $(TRITON)
+	@$(TRITON)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/triton.txt
+	@touch $@
+
+$(EXPORT)/.ready: requirements/torch.txt requirements/export.txt
+	@echo "· export environment ($(EXPORT)): torch, onnx, MuJoCo"
+	@$(PYTHON) -m venv $(EXPORT)
+	@$(EXPORT)/bin/python $(PIP_INSTALL) -r requirements/torch.txt
+	@$(EXPORT)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/export.txt
+	@touch $@
+
+.PHONY: venv-export
+venv-export: $(EXPORT)/.ready ## Create the environment for training and export (torch)
+
+up: setup ## Start the whole service (DETACH=1: in the background)
+	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
+
+down: ## Stop it
+	@$(BIN)/vlaapi down
+
+status: ## What runs, where, and the demo key
+	@$(BIN)/vlaapi status
+
+test: setup venv-export ## Every test, with the real servers
+	@$(BIN)/python -m pytest
+	@$(EXPORT)/bin/python -m pytest -m export tests/export tests/tabletop
+
+check: setup ## Format, lint, types, import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: ## Pin requirements/*.in as hashed requirements/*.txt
+	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
+	@cd requirements && for f in app embedded dev triton export; do \
+	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
+
+clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
+	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi
