@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from safety.verdict import Decision, Fallback
 from safety.wire import fallback_json, verdict_json
-from tests.safety.factories import chunk, panda_guard
+from tests.safety.factories import LINEAR_STEP_M, chunk, panda_guard
 from tests.safety.golden_verdicts import FOLDER, golden_verdicts, render
 
 MANY = settings(max_examples=200, deadline=None, derandomize=True)
@@ -71,6 +71,15 @@ def test_rounding_changes_neither_decision_nor_comparison(x: float, rz: float) -
     for row in answer["rules"]:
         if row["id"] in {"B1.ee_linear_speed", "B2.ee_angular_speed"} and "value" in row:
             assert (row["value"] > row["limit"]) == (row["status"] in {"clamped", "rejected"})
+
+
+def test_a_value_one_float_above_its_limit_reads_as_above_it() -> None:
+    raw = chunk()
+    raw[2, 0] = np.nextafter(np.float32(LINEAR_STEP_M), np.float32(1))
+    answer = verdict_json(GUARD.check(raw))
+    row = next(row for row in answer["rules"] if row["id"] == "B1.ee_linear_speed")
+    assert row["value"] > row["limit"] == 0.25
+    assert answer["overall_score"] == row["score"] == 0.4999
 
 
 def test_a_rule_that_did_not_look_has_a_null_score_and_a_reason_and_nothing_else() -> None:
