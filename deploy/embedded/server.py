@@ -14,6 +14,10 @@ class NotReadyError(Exception):
     """The server does not answer as it should, yet; the text says what was seen instead."""
 
 
+class BusyError(NotReadyError):
+    """The server answers, but has no room at this moment: a reason to wait, never to restart it."""
+
+
 class StartError(Exception):
     """The server cannot be started until a person changes something; the text says what, in one line."""
 
@@ -26,13 +30,16 @@ class Port:
     setting: str
 
 
-def _nothing() -> None:
-    """For servers that need no preparation."""
+def _nothing(*_: object) -> None:
+    """For servers that need no preparation, or leave nothing behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block."""
+    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block.
+
+    `tidy` is called with the pid of every ended process and removes what that process left behind.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -40,11 +47,14 @@ class Server:
     folder: Path
     check: Callable[[], Awaitable[None]]
     prepare: Callable[[], None] = _nothing
+    tidy: Callable[[int], None] = _nothing
     ports: tuple[Port, ...] = ()
     depends_on: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 5.0
     start_timeout_s: float = 30.0
+    probe_every_s: float | None = None  # `check` is repeated, and the server restarted when it fails twice in a row
+    is_one_shot: bool = False  # ready when it has ended well; never restarted
 
 
 async def wait_until_ready(server: Server, *, is_alive: Callable[[], bool], poll_s: float = 0.02) -> None:
