@@ -1,28 +1,33 @@
 # Everything a person types. `make` alone lists it.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
+# The first Python that the wheels are for; none of them: python3, and preflight says what is wrong with it.
+PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done),python3)
 APP := .venv
 TRITON := .venv-triton
 EXPORT := .venv-export
 BIN := $(APP)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help setup up down status demo test check bench chaos export migrate golden lock clean
+.PHONY: help up down status demo test check bench chaos export migrate golden lock clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(APP)/.ready $(TRITON)/.ready ## Create the environments that the service needs
+.PHONY: setup
+setup: ## Create the environments that the service needs
+	@[ -e $(APP)/.ready ] && [ -e $(TRITON)/.ready ] || $(PYTHON) deploy/embedded/preflight.py .
+	@$(MAKE) --silent --no-print-directory -j2 $(APP)/.ready $(TRITON)/.ready
 
-$(APP)/.ready: requirements/dev.txt pyproject.toml
-	@echo "· application environment ($(APP))"
-	@$(PYTHON) -m venv $(APP) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+$(APP)/.ready: requirements/dev.txt
+	@echo "· application environment ($(APP)): a minute"
+	@$(PYTHON) -m venv $(APP)
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@ln -sf ../../scripts/vlaapi $(BIN)/vlaapi
 	@touch $@
 
 $(TRITON)/.ready: requirements/triton.txt
-	@echo "· Triton environment ($(TRITON)): its Python backend needs numpy < 2"
+	@echo "· Triton environment ($(TRITON)), apart because its Python backend needs numpy < 2: a minute"
 	@$(PYTHON) -m venv $(TRITON)
 	@$(TRITON)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/triton.txt
 	@touch $@

@@ -62,7 +62,7 @@ def running(server: Server, *, log: Path) -> Iterator[None]:
     server.prepare()
     process = child.spawn(server, log=log)
     try:
-        outside_loop(lambda: wait_until_ready(server, is_alive=lambda: process.poll() is None))
+        outside_loop(lambda: wait_until_ready(server, process.pid, is_alive=lambda: process.poll() is None))
         yield
     finally:
         child.stop(server, process)

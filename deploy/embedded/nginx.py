@@ -78,7 +78,7 @@ def nginx(door: Door, *, environment: Mapping[str, str]) -> Server:
         environment=environment,
         folder=door.folder.parent,
         prepare=lambda: _write_conf(door, has_stub_status=built.has_stub_status),
-        check=lambda: asyncio.to_thread(_answers, door),
+        check=lambda _: asyncio.to_thread(_answers, door),
         ports=(door.port,),
         stop_signal=signal.SIGQUIT,
     )

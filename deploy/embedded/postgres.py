@@ -46,7 +46,7 @@ def postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Server:
         environment=environment,
         folder=cluster.data.parent,
         prepare=lambda: create_cluster(cluster, environment=environment),
-        check=lambda: _answers(cluster),
+        check=lambda _: _answers(cluster),
         ports=(cluster.port,),
         stop_signal=signal.SIGINT,
         stop_timeout_s=10.0,

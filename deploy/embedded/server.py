@@ -36,16 +36,17 @@ def _nothing(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block.
+    """One child process.
 
-    `tidy` is called with the pid of every ended process and removes what that process left behind.
+    `prepare` is idempotent and may block. `check` is given the running process's pid and raises NotReadyError until it answers.
+    `tidy` is given the pid of an ended process and removes what that left behind.
     """
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     folder: Path
-    check: Callable[[], Awaitable[None]]
+    check: Callable[[int], Awaitable[None]]
     prepare: Callable[[], None] = _nothing
     tidy: Callable[[int], None] = _nothing
     ports: tuple[Port, ...] = ()
@@ -57,7 +58,7 @@ class Server:
     is_one_shot: bool = False  # ready when it has ended well; never restarted
 
 
-async def wait_until_ready(server: Server, *, is_alive: Callable[[], bool], poll_s: float = 0.02) -> None:
+async def wait_until_ready(server: Server, pid: int, *, is_alive: Callable[[], bool], poll_s: float = 0.02) -> None:
     """Returns when `check` passes. Raises StartError when the process has ended or the start time-out is over."""
     seen = "no answer"
     try:
@@ -66,7 +67,7 @@ async def wait_until_ready(server: Server, *, is_alive: Callable[[], bool], poll
                 if not is_alive():
                     raise StartError(f"{server.name}: ended while starting ({seen})")
                 try:
-                    return await server.check()
+                    return await server.check(pid)
                 except NotReadyError as error:
                     seen = str(error)
                 await asyncio.sleep(poll_s)

@@ -27,6 +27,7 @@ from deploy.embedded.state import rotate
 from deploy.embedded.status import ServerState, ServerStatus, born_at
 
 _MISSES_BEFORE_RESTART = 2
+_SECOND_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ class Supervisor:
                 return
             raise StartError(f"{kept.server.name}: {_how(process)}{_last_words(kept.log)}")
         try:
-            await wait_until_ready(kept.server, is_alive=lambda: not ended.is_set())
+            await wait_until_ready(kept.server, process.pid, is_alive=lambda: not ended.is_set())
         except StartError as error:
             words = _last_words(kept.log) if ended.is_set() else f"; see {kept.log}"
             raise StartError(f"{error}{words}") from None
@@ -168,12 +169,12 @@ async def _until_broken(server: Server, process: subprocess.Popen[bytes], ended:
     misses = 0
     while misses < _MISSES_BEFORE_RESTART:
         try:
-            await asyncio.wait_for(ended.wait(), server.probe_every_s)
+            await asyncio.wait_for(ended.wait(), _SECOND_LOOK_S if misses else server.probe_every_s)
             return _how(process)
         except TimeoutError:
             pass
         try:
-            await server.check()
+            await server.check(process.pid)
             misses = 0
         except BusyError:
             continue

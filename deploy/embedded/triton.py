@@ -55,7 +55,7 @@ def triton(plan: Triton, *, environment: Mapping[str, str]) -> Server:
         folder=plan.scratch,
         prepare=lambda: _prepare(plan),
         tidy=lambda _: _remove_shared_memory(plan),
-        check=lambda: check_answers(plan),
+        check=lambda _: check_answers(plan),
         ports=(plan.grpc, plan.http, plan.metrics),
         stop_timeout_s=_EXIT_TIMEOUT_S + 3.0,
         start_timeout_s=60.0,

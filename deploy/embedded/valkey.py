@@ -51,7 +51,7 @@ def valkey(store: Store, *, environment: Mapping[str, str]) -> Server:
         environment=environment,
         folder=store.data.parent,
         prepare=lambda: _write_conf(store),
-        check=lambda: _answers(store),
+        check=lambda _: _answers(store),
         ports=(store.port,),
         stop_timeout_s=10.0,
     )

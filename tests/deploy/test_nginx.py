@@ -69,7 +69,7 @@ def open_door(door: Door, server_folder: Path) -> Iterator[Door]:
     (server_folder / "scratch_app.py").write_text(_APP)
     socket_path = door.upstreams[0]
 
-    async def check() -> None:
+    async def check(_: int) -> None:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
             if probe.connect_ex(str(socket_path)) != 0:
                 raise NotReadyError("no socket yet")

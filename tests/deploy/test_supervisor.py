@@ -51,7 +51,7 @@ class Workshop:
         """A server; it is ready when it says so."""
         ready = self.folder / f"{name}.ready"
 
-        async def check() -> None:
+        async def check(_: int) -> None:
             if not ready.exists():
                 raise NotReadyError("no file yet")
 
