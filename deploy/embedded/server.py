@@ -1,0 +1,64 @@
+"""What a server is, as a value: how to prepare, start, recognise as ready, and stop it.
+
+Each server's own file builds one of these; the supervisor and the test fixtures run it. Knows no server by name.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class NotReadyError(Exception):
+    """The server does not answer as it should, yet; the text says what was seen instead."""
+
+
+class StartError(Exception):
+    """The server cannot be started until a person changes something; the text says what, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A TCP port on loopback that a server takes, and the setting that moves it."""
+
+    number: int
+    setting: str
+
+
+def _nothing() -> None:
+    """For servers that need no preparation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    check: Callable[[], Awaitable[None]]
+    prepare: Callable[[], None] = _nothing
+    ports: tuple[Port, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float = 5.0
+    start_timeout_s: float = 30.0
+
+
+async def wait_until_ready(server: Server, *, is_alive: Callable[[], bool], poll_s: float = 0.02) -> None:
+    """Returns when `check` passes. Raises StartError when the process has ended or the start time-out is over."""
+    seen = "no answer"
+    try:
+        async with asyncio.timeout(server.start_timeout_s):
+            while True:
+                if not is_alive():
+                    raise StartError(f"{server.name}: ended while starting ({seen})")
+                try:
+                    return await server.check()
+                except NotReadyError as error:
+                    seen = str(error)
+                await asyncio.sleep(poll_s)
+    except TimeoutError:
+        raise StartError(f"{server.name}: not ready after {server.start_timeout_s:g} s ({seen})") from None

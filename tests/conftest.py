@@ -1,0 +1,144 @@
+"""The real servers that every room's tests use, started once per session from the definitions of `make up`.
+
+database_url     an own, migrated PostgreSQL database for this test (a copy of a template: cheap)
+postgres_url     one migrated database shared by the session, for tests that leave nothing behind or look only at their own rows
+clean_redis_url  the session's Valkey (append-only file on), emptied before this test
+redis_url        the same without emptying
+"""
+
+import asyncio
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import pytest
+from redis import Redis
+
+from control_plane.migrations import upgrade
+from deploy.embedded import child
+from deploy.embedded.binaries import program
+from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.server import Port, Server, wait_until_ready
+from deploy.embedded.valkey import Store, valkey
+
+_T = TypeVar("_T")
+
+_TEMPLATE = "template_migrated"
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def free_port() -> Port:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Port(number=probe.getsockname()[1], setting="(picked by the test)")
+
+
+def outside(work: Callable[[], _T]) -> _T:
+    """Runs `work` in a thread of its own, so that it may own an event loop whatever this thread's loop is doing."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def outside_loop(work: Callable[[], Coroutine[object, object, _T]]) -> _T:
+    """The result of a coroutine, run in an event loop of its own."""
+    return outside(lambda: asyncio.run(work()))
+
+
+@contextmanager
+def running(server: Server, *, log: Path) -> Iterator[None]:
+    """The server, ready; stopped and reaped at the end."""
+    server.prepare()
+    process = child.spawn(server, log=log)
+    try:
+        outside_loop(lambda: wait_until_ready(server, is_alive=lambda: process.poll() is None))
+        yield
+    finally:
+        child.stop(server, process)
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """State of the session's servers, in a path short enough for unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="vla-test-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def cluster(server_folder: Path) -> Iterator[Cluster]:
+    """The session's PostgreSQL with a migrated template database. Not durable across a power cut, only across kills."""
+    cluster = Cluster(
+        programs=program("postgres", override=None, setting="VLA_POSTGRES_BIN"),
+        data=server_folder / "postgres",
+        sockets=server_folder,
+        port=free_port(),
+        password=secrets.token_hex(16),
+        is_durable=False,
+    )
+    with running(postgres(cluster, environment=_ENVIRONMENT), log=server_folder / "postgres.log"):
+        _execute(cluster, f"CREATE DATABASE {_TEMPLATE}")
+        outside(lambda: upgrade(cluster.url(_TEMPLATE)))
+        yield cluster
+
+
+def _execute(cluster: Cluster, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(cluster.url())
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    outside_loop(execute)
+
+
+@contextmanager
+def _database(cluster: Cluster) -> Iterator[str]:
+    name = f"test_{secrets.token_hex(8)}"
+    _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield cluster.url(name)
+    _execute(cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(cluster: Cluster) -> Iterator[str]:
+    """One migrated database for the whole session."""
+    with _database(cluster) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with _database(cluster) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(server_folder: Path) -> Iterator[str]:
+    """The session's Valkey."""
+    store = Store(
+        program=program("valkey", override=None, setting="VLA_VALKEY_BIN"),
+        data=server_folder / "valkey",
+        port=free_port(),
+        password=secrets.token_hex(16),
+    )
+    with running(valkey(store, environment=_ENVIRONMENT), log=server_folder / "valkey.log"):
+        yield store.url
+
+
+@pytest.fixture
+def clean_redis_url(redis_url: str) -> str:
+    """The session's Valkey, emptied (keys and functions)."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+        client.function_flush()
+    return redis_url
