@@ -1,0 +1,1 @@
+"""What holds the house together: directions, sizes, and that the docs say what is true."""
