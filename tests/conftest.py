@@ -7,6 +7,7 @@ redis_url        the same without emptying
 """
 
 import asyncio
+import os
 import secrets
 import shutil
 import socket
@@ -24,14 +25,17 @@ from redis import Redis
 from control_plane.migrations import upgrade
 from deploy.embedded import child
 from deploy.embedded.binaries import program
+from deploy.embedded.canary import expected_shapes
 from deploy.embedded.postgres import Cluster, postgres
 from deploy.embedded.server import Port, Server, wait_until_ready
+from deploy.embedded.triton import Triton, installation_in, triton
 from deploy.embedded.valkey import Store, valkey
 
 _T = TypeVar("_T")
 
+ROOT = Path(__file__).resolve().parent.parent
 _TEMPLATE = "template_migrated"
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
 def free_port() -> Port:
@@ -83,7 +87,7 @@ def cluster(server_folder: Path) -> Iterator[Cluster]:
         password=secrets.token_hex(16),
         is_durable=False,
     )
-    with running(postgres(cluster, environment=_ENVIRONMENT), log=server_folder / "postgres.log"):
+    with running(postgres(cluster, environment=ENVIRONMENT), log=server_folder / "postgres.log"):
         _execute(cluster, f"CREATE DATABASE {_TEMPLATE}")
         outside(lambda: upgrade(cluster.url(_TEMPLATE)))
         yield cluster
@@ -131,7 +135,7 @@ def redis_url(server_folder: Path) -> Iterator[str]:
         port=free_port(),
         password=secrets.token_hex(16),
     )
-    with running(valkey(store, environment=_ENVIRONMENT), log=server_folder / "valkey.log"):
+    with running(valkey(store, environment=ENVIRONMENT), log=server_folder / "valkey.log"):
         yield store.url
 
 
@@ -142,3 +146,26 @@ def clean_redis_url(redis_url: str) -> str:
         client.flushall()
         client.function_flush()
     return redis_url
+
+
+@pytest.fixture(scope="session")
+def triton_venv() -> Path:
+    """The environment of the embedded Triton."""
+    return Path(os.environ.get("VLA_TRITON_VENV", ROOT / ".venv-triton"))
+
+
+@pytest.fixture(scope="session")
+def triton_url(server_folder: Path, triton_venv: Path) -> Iterator[str]:
+    """The session's Triton, every policy of `model_repository/` loaded and answering with the right shape."""
+    repository = ROOT / "model_repository"
+    plan = Triton(
+        installation=installation_in(triton_venv),
+        repository=repository,
+        expected=expected_shapes(repository),
+        scratch=server_folder / "triton",
+        grpc=free_port(),
+        http=free_port(),
+        metrics=free_port(),
+    )
+    with running(triton(plan, environment=ENVIRONMENT), log=server_folder / "triton.log"):
+        yield plan.url

@@ -4,6 +4,7 @@ Used by the supervisor and by the test fixtures. Call `spawn` from the main thre
 the spawning *thread* ends. Knows nothing of order, restarts or readiness.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,21 +30,19 @@ def spawn(server: Server, *, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends at once whatever is left of the child's process group, also after the child itself is gone."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
 def stop(server: Server, process: subprocess.Popen[bytes]) -> int:
     """Asks, waits, then insists. Returns the exit status."""
     if process.poll() is None:
         process.send_signal(server.stop_signal)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(server.stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            kill_group(process)
-    kill_group(process)
-    return process.wait()
+    return bury(server, process)
+
+
+def bury(server: Server, process: subprocess.Popen[bytes]) -> int:
+    """Ends at once what is left of the child's process group, also after the child itself is gone. Returns its exit status."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    status = process.wait()
+    server.tidy(process.pid)
+    return status

@@ -26,13 +26,16 @@ class Port:
     setting: str
 
 
-def _nothing() -> None:
-    """For servers that need no preparation."""
+def _nothing(*_: object) -> None:
+    """For servers that need no preparation, or leave nothing behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block."""
+    """One child process. `check` raises NotReadyError until the server answers; `prepare` is idempotent and may block.
+
+    `tidy` is called with the pid of every ended process and removes what that process left behind.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -40,6 +43,7 @@ class Server:
     folder: Path
     check: Callable[[], Awaitable[None]]
     prepare: Callable[[], None] = _nothing
+    tidy: Callable[[int], None] = _nothing
     ports: tuple[Port, ...] = ()
     depends_on: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
