@@ -30,7 +30,7 @@ class RuleStatus(StrEnum):
 
 
 class NotEvaluated(StrEnum):
-    """Why a rule could not look: the closed list of §3.5."""
+    """Why a rule could not look: the closed list of §3.5, and two truths that it lacks (the last two)."""
 
     NO_STATE = "no_state"
     STATE_STALE = "state_stale"
@@ -40,6 +40,8 @@ class NotEvaluated(StrEnum):
     NO_GEOMETRY = "no_geometry"
     NOT_APPLICABLE = "not_applicable"
     DISABLED_BY_CUSTOMER = "disabled_by_customer"
+    REFUSED_EARLIER = "refused_earlier"  # an earlier rule refused the chunk, so there was nothing left to look at
+    NOT_IMPLEMENTED = "not_implemented"  # needs nothing from the caller, but this guard version does not have it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
