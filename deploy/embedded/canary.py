@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded.server import NotReadyError, StartError
+from deploy.embedded.server import BusyError, NotReadyError, StartError
 from export.contract.manifest import MANIFEST_FILE, load_manifest
 
 _BYTES = {"BOOL": 1, "UINT8": 1, "INT8": 1, "INT16": 2, "FP16": 2, "INT32": 4, "FP32": 4, "INT64": 8, "FP64": 8}
@@ -86,6 +86,8 @@ def _answer(connection: HTTPConnection) -> tuple[Any, int]:
     """The JSON of the response and how many bytes of tensor data follow it."""
     response = connection.getresponse()
     body = response.read()
+    if response.status == 503 and b"maximum queue size" in body:
+        raise BusyError("its queue is full")
     if response.status != 200:
         raise NotReadyError(f"HTTP {response.status}: {body[:200].decode(errors='replace')}")
     length = int(response.headers.get(_HEADER_LENGTH, len(body)))

@@ -14,6 +14,10 @@ class NotReadyError(Exception):
     """The server does not answer as it should, yet; the text says what was seen instead."""
 
 
+class BusyError(NotReadyError):
+    """The server answers, but has no room at this moment: a reason to wait, never to restart it."""
+
+
 class StartError(Exception):
     """The server cannot be started until a person changes something; the text says what, in one line."""
 
@@ -49,6 +53,8 @@ class Server:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 5.0
     start_timeout_s: float = 30.0
+    probe_every_s: float | None = None  # `check` is repeated, and the server restarted when it fails twice in a row
+    is_one_shot: bool = False  # ready when it has ended well; never restarted
 
 
 async def wait_until_ready(server: Server, *, is_alive: Callable[[], bool], poll_s: float = 0.02) -> None:

@@ -59,6 +59,7 @@ def triton(plan: Triton, *, environment: Mapping[str, str]) -> Server:
         ports=(plan.grpc, plan.http, plan.metrics),
         stop_timeout_s=_EXIT_TIMEOUT_S + 3.0,
         start_timeout_s=60.0,
+        probe_every_s=10.0,
     )
 
 

@@ -1,13 +1,55 @@
-"""The `tabletop` family: what the manifest says about the policy that is trained in this repository.
+"""The `tabletop` family: its network, example inputs, manifest facts and licence, as the exporter needs them.
 
 The facts themselves stand in `tabletop.contract`; this file only arranges them. It knows no ONNX and no Triton.
 """
 
-from export.contract.manifest import Manifest, Output, Source
-from tabletop.contract import ACTION, CAMERA, HORIZON, POLICY, STATE
-from tabletop.instructions import SPEC
+from pathlib import Path
 
-TOLERANCE = 1e-4
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from export.contract.manifest import Manifest, Output, Source
+from export.contract.tokenize import InstructionTokenizer
+from tabletop import checkpoint
+from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, HORIZON, POLICY, STATE
+from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_instruction
+
+TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
+EXAMPLES = 12
+
+
+def network() -> nn.Module:
+    """The trained network from `tabletop/weights`."""
+    return checkpoint.load()
+
+
+def examples() -> dict[str, Tensor]:
+    """Inputs that exercise the graph: several pictures of noise and shapes, all colours, with and without state."""
+    random = np.random.default_rng(17)
+    tokenizer = InstructionTokenizer(checkpoint.FOLDER, SPEC)
+    sentences = [
+        plain_instruction(colour) if index % 2 else held_out_instruction(colour, random)
+        for index, colour in enumerate(COLOURS * (EXAMPLES // len(COLOURS)))
+    ]
+    joints = np.array([0.0, 0.15, 0.0, -2.3, 0.0, 2.45, 0.785]) + random.normal(0.0, 0.2, (EXAMPLES, 7))
+    width = random.uniform(0.0, 0.08, (EXAMPLES, 1))
+    return {
+        CAMERA.tensor: torch.from_numpy(_pictures(random)),
+        SPEC.tensor: torch.from_numpy(np.stack([tokenizer.ids(sentence) for sentence in sentences])),
+        STATE.tensor: torch.from_numpy(np.concatenate([joints, width], axis=1).astype(np.float32)),
+        str(STATE.mask_tensor): torch.from_numpy((np.arange(EXAMPLES) % 2).astype(np.float32)[:, None]),
+    }
+
+
+def tokenizer_file() -> Path:
+    """The tokenizer that travels with the bundle."""
+    return checkpoint.FOLDER / SPEC.tokenizer_file
+
+
+def evaluation_file() -> Path:
+    """What `vlaapi tabletop eval` writes."""
+    return checkpoint.FOLDER / "evaluation.json"
 
 
 def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
@@ -17,10 +59,10 @@ def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
         policy=POLICY,
         version=version,
         family="tabletop",
-        description="Picks up the named cube from a table with a simulated Franka Panda (FiLM-CNN, 8-step chunks at 10 Hz).",
+        description=f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz.",
         source=Source(
             checkpoint="tabletop/weights/policy.safetensors",
-            command="vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop",
+            command="vlaapi tabletop make && vlaapi export tabletop",
             licence="Apache-2.0",
             sha256=sha256,
         ),
@@ -32,3 +74,9 @@ def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
         outputs=(Output(tensor=ACTION.tensor, dtype="float32", shape=(HORIZON, len(ACTION.names)), atol=TOLERANCE),),
         runtimes=("onnx-cpu",),
     )
+
+
+def _pictures(random: np.random.Generator) -> np.ndarray:
+    """Coarse coloured patches: compress well, yet reach every part of the network."""
+    coarse = random.integers(0, 256, (EXAMPLES, 8, 8, 3), dtype=np.uint8)
+    return coarse.repeat(CAMERA.height // 8, axis=1).repeat(CAMERA.width // 8, axis=2)

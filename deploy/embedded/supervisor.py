@@ -1,0 +1,213 @@
+"""Keeps servers running: starts each when what it needs is ready, restarts what ends, stops all in reverse.
+
+    first start    a server that does not become ready fails the whole start: a person has to look
+    later          it is restarted after a pause that doubles, and given up when it flaps; the others stay up
+    stop           rank by rank, the last one first, each server with its own signal and time
+
+A dependency is waited for until it has been ready once; after that each server survives the others' absence by itself, so that
+one restart never drags another down. Knows no server by name and prints nothing: `changed` is called at every change.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deploy.embedded import child
+from deploy.embedded.server import BusyError, NotReadyError, Server, StartError, wait_until_ready
+from deploy.embedded.state import rotate
+from deploy.embedded.status import ServerState, ServerStatus, born_at
+
+_MISSES_BEFORE_RESTART = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarts:
+    """How patiently ended servers are started again."""
+
+    first_pause_s: float = 0.2
+    longest_pause_s: float = 10.0
+    settled_after_s: float = 30.0  # a server that ran so long has not flapped
+    give_up_after: int = 10
+
+    def pause_s(self, failures: int) -> float:
+        """The pause after that many failures in a row."""
+        return float(min(self.first_pause_s * 2 ** (failures - 1), self.longest_pause_s))
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """One server and how it fares."""
+
+    server: Server
+    log: Path
+    status: ServerStatus = field(default_factory=lambda: ServerStatus(state=ServerState.WAITING))
+    was_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Use as: `start()`, then wait for whatever ends the service, then `stop()` (also when `start()` has raised)."""
+
+    def __init__(
+        self,
+        ranks: Sequence[Sequence[Server]],
+        *,
+        log_of: Callable[[str], Path],
+        changed: Callable[[], None],
+        restarts: Restarts | None = None,
+    ) -> None:
+        self._ranks = [[Kept(server=server, log=log_of(server.name)) for server in rank] for rank in ranks]
+        self._kept = {kept.server.name: kept for rank in self._ranks for kept in rank}
+        self._changed = changed
+        self._restarts = restarts or Restarts()
+
+    @property
+    def servers(self) -> dict[str, ServerStatus]:
+        """How each server fares now, in start order."""
+        return {name: kept.status for name, kept in self._kept.items()}
+
+    async def start(self) -> None:
+        """Returns when every server is ready. Raises StartError with the first reason why that cannot be."""
+        self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for kept in self._kept.values():
+            kept.task = asyncio.create_task(self._keep(kept), name=f"keep {kept.server.name}")
+        ready = asyncio.gather(*(kept.was_ready.wait() for kept in self._kept.values()))
+        either: list[asyncio.Future[Any]] = [ready, self._refused]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            await asyncio.gather(ready, return_exceptions=True)
+        if self._refused.done():
+            self._refused.result()
+
+    async def stop(self) -> None:
+        """Ends every server, the last rank first."""
+        for rank in reversed(self._ranks):
+            tasks = [kept.task for kept in rank if kept.task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for kept in rank:
+                self._to(kept, ServerState.STOPPED, pid=None, born_at=None)
+
+    async def _keep(self, kept: Kept) -> None:
+        for name in kept.server.depends_on:
+            await self._kept[name].was_ready.wait()
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                reason = await self._run(kept, began)
+            except StartError as error:
+                reason = str(error)
+                if not kept.was_ready.is_set():
+                    return self._refuse(kept, error)
+            if kept.server.is_one_shot:
+                return None
+            failures = 1 if time.monotonic() - began > self._restarts.settled_after_s else failures + 1
+            if failures > self._restarts.give_up_after:
+                return self._to(kept, ServerState.GIVEN_UP, detail=f"{reason}; given up after {failures - 1} restarts")
+            pause_s = self._restarts.pause_s(failures)
+            self._to(kept, ServerState.RESTARTING, detail=f"{reason}; again in {pause_s:g} s", restarts=kept.status.restarts + 1)
+            await asyncio.sleep(pause_s)
+
+    async def _run(self, kept: Kept, began: float) -> str:
+        """One life of the server: returns why it ended after having been ready, raises StartError if it never was."""
+        server = kept.server
+        self._to(kept, ServerState.STARTING)
+        await asyncio.to_thread(server.prepare)
+        rotate(kept.log)
+        process = child.spawn(server, log=kept.log)
+        try:
+            self._to(kept, ServerState.STARTING, pid=process.pid, born_at=born_at(process.pid))
+            with _end_of(process) as ended:
+                await self._until_ready(kept, process, ended)
+                state = ServerState.DONE if server.is_one_shot else ServerState.READY
+                self._to(kept, state, detail=None, ready_after_s=round(time.monotonic() - began, 2))
+                kept.was_ready.set()
+                return "" if server.is_one_shot else await _until_broken(server, process, ended)
+        finally:
+            if process.poll() is None:
+                self._to(kept, ServerState.STOPPING)
+            await asyncio.to_thread(child.stop, server, process)
+            self._to(kept, kept.status.state, pid=None, born_at=None)
+
+    async def _until_ready(self, kept: Kept, process: subprocess.Popen[bytes], ended: asyncio.Event) -> None:
+        if kept.server.is_one_shot:
+            await ended.wait()
+            if process.wait() == 0:
+                return
+            raise StartError(f"{kept.server.name}: {_how(process)}{_last_words(kept.log)}")
+        try:
+            await wait_until_ready(kept.server, is_alive=lambda: not ended.is_set())
+        except StartError as error:
+            words = _last_words(kept.log) if ended.is_set() else f"; see {kept.log}"
+            raise StartError(f"{error}{words}") from None
+
+    def _refuse(self, kept: Kept, error: StartError) -> None:
+        self._to(kept, ServerState.GIVEN_UP, detail=str(error))
+        if not self._refused.done():
+            self._refused.set_exception(error)
+
+    def _to(self, kept: Kept, state: ServerState, **facts: object) -> None:
+        kept.status = msgspec.structs.replace(kept.status, state=state, **facts)
+        self._changed()
+
+
+async def _until_broken(server: Server, process: subprocess.Popen[bytes], ended: asyncio.Event) -> str:
+    misses = 0
+    while misses < _MISSES_BEFORE_RESTART:
+        try:
+            await asyncio.wait_for(ended.wait(), server.probe_every_s)
+            return _how(process)
+        except TimeoutError:
+            pass
+        try:
+            await server.check()
+            misses = 0
+        except BusyError:
+            continue
+        except (NotReadyError, StartError) as error:
+            misses += 1
+            seen = str(error)
+    return f"no longer answers ({seen})"
+
+
+@contextmanager
+def _end_of(process: subprocess.Popen[bytes]) -> Iterator[asyncio.Event]:
+    """Set when the process has ended: the kernel tells us, nothing polls."""
+    ended, loop, descriptor = asyncio.Event(), asyncio.get_running_loop(), os.pidfd_open(process.pid)
+
+    def tell() -> None:
+        ended.set()
+        loop.remove_reader(descriptor)  # it stays readable, and would be reported without end
+
+    loop.add_reader(descriptor, tell)
+    try:
+        yield ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    status = process.wait()
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log, for a message."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return f": {lines[-1].strip()} ({log})" if lines else f" ({log} is empty)"

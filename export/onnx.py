@@ -1,0 +1,60 @@
+"""A PyTorch module becomes an ONNX file with named inputs and outputs and a free batch size.
+
+The same module gives the same bytes: nothing that names this machine, a time or a source line stays in the file. It knows no
+policy family and no Triton.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+OPSET = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """What to export: a module in eval mode, example inputs by name (batch ≥ 2), and the names of its outputs."""
+
+    module: nn.Module
+    examples: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+def write(graph: Graph, path: Path) -> None:
+    """Exports to `path`, checks the file and strips what is not needed to run it."""
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    program = torch.onnx.export(
+        graph.module.eval(),
+        kwargs=graph.examples,
+        input_names=list(graph.examples),
+        output_names=list(graph.outputs),
+        dynamic_shapes={name: {0: batch} for name in graph.examples},
+        opset_version=OPSET,
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Stack traces and names from the exporter swell the file and differ between machines."""
+    del model.metadata_props[:]
+    model.doc_string = model.producer_version = ""
+    for part in (model.graph, *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""

@@ -1,0 +1,119 @@
+"""The `config.pbtxt` of a served policy, written from its manifest: explicit, so that Triton completes nothing by itself.
+
+Text is written by hand in one fixed order, so a change shows as a readable diff (golden file). It loads on Triton 2.51.0 and
+later. It knows no network and no GPU; whoever adds a runtime adds a backend here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from export.contract.manifest import Manifest
+
+_TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """A tensor on the wire; `shape` is without the batch dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def fields(self) -> str:
+        """As one line of a config."""
+        return f'name: "{self.name}" data_type: {_TYPES[self.dtype]} {_dims(self.shape)}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """How long requests wait. Triton lets a request lower its timeout, never raise it, and ignores it where the default is 0."""
+
+    delay_us: int = 500
+    timeout_us: int = 5_000_000
+    max_size: int = 64
+    priority_levels: int = 2  # 1 is served first
+    default_priority: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TritonConfig:
+    """Everything in the file. `threads` is ONNX Runtime's per instance."""
+
+    name: str
+    version: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    max_batch_size: int = 16
+    instances: int = 1
+    threads: int = 1
+    queue: Queue = Queue()
+    warmup_batches: tuple[int, ...] = (1, 4)
+
+    def text(self) -> str:
+        """The file's text."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def inputs_of(manifest: Manifest) -> tuple[Tensor, ...]:
+    """The tensors that a request must hold, in the order of the graph's inputs."""
+    cameras = [Tensor(name=camera.tensor, dtype="uint8", shape=(camera.height, camera.width, 3)) for camera in manifest.cameras]
+    words = Tensor(name=manifest.instruction.tensor, dtype="int64", shape=(manifest.instruction.max_tokens,))
+    state = manifest.state
+    if state is None:
+        return (*cameras, words)
+    values = Tensor(name=state.tensor, dtype="float32", shape=(len(state.names),))
+    if state.mask_tensor is None:
+        return (*cameras, words, values)
+    return (*cameras, words, values, Tensor(name=state.mask_tensor, dtype="float32", shape=(1,)))
+
+
+def config_of(manifest: Manifest) -> TritonConfig:
+    """The config that serves this manifest's policy."""
+    return TritonConfig(
+        name=manifest.policy,
+        version=manifest.version,
+        inputs=inputs_of(manifest),
+        outputs=tuple(Tensor(name=output.tensor, dtype=output.dtype, shape=output.shape) for output in manifest.outputs),
+    )
+
+
+def _lines(config: TritonConfig) -> Iterator[str]:
+    yield "# Written by `vlaapi export`; change export/triton_config.py, not this file."
+    yield f'name: "{config.name}"'
+    yield 'backend: "python"'
+    yield f"max_batch_size: {config.max_batch_size}"
+    yield from (f"input {{ {tensor.fields()} }}" for tensor in config.inputs)
+    yield from (f"output {{ {tensor.fields()} }}" for tensor in config.outputs)
+    yield f"version_policy {{ specific {{ versions: [{config.version}] }} }}"
+    yield f"instance_group {{ kind: KIND_CPU count: {config.instances} }}"
+    yield from _batching(config.queue)
+    yield from (line for batch in config.warmup_batches for line in _warmup(config.inputs, batch))
+    yield f'parameters {{ key: "intra_op_threads" value {{ string_value: "{config.threads}" }} }}'
+
+
+def _batching(queue: Queue) -> Iterator[str]:
+    policy = (
+        f"timeout_action: REJECT default_timeout_microseconds: {queue.timeout_us} "
+        f"allow_timeout_override: true max_queue_size: {queue.max_size}"
+    )
+    yield "dynamic_batching {"
+    yield f"  max_queue_delay_microseconds: {queue.delay_us}"
+    yield f"  priority_levels: {queue.priority_levels}"
+    yield f"  default_priority_level: {queue.default_priority}"
+    yield f"  default_queue_policy {{ {policy} }}"
+    yield "}"
+
+
+def _warmup(inputs: tuple[Tensor, ...], batch: int) -> Iterator[str]:
+    yield "model_warmup {"
+    yield f'  name: "batch_{batch}"'
+    yield f"  batch_size: {batch}"
+    for tensor in inputs:
+        value = f"data_type: {_TYPES[tensor.dtype]} {_dims(tensor.shape)} zero_data: true"
+        yield f'  inputs {{ key: "{tensor.name}" value {{ {value} }} }}'
+    yield "}"
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return f"dims: [{', '.join(map(str, shape))}]"

@@ -1,0 +1,89 @@
+"""The state folder: one owner, private files, clear refusals."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.server import StartError
+from deploy.embedded.state import AlreadyRunningError, open_state, owned, owner_of, read_secrets, rotate, write_private
+
+_HOLD = """
+import sys
+from pathlib import Path
+from deploy.embedded.state import open_state, owned
+with owned(open_state(Path(sys.argv[1]))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    first = read_secrets(state)
+    assert read_secrets(open_state(tmp_path / "state")) == first
+    assert (state.root / "secrets.json").stat().st_mode & 0o777 == 0o600
+    assert state.root.stat().st_mode & 0o777 == 0o700
+    assert len(first.key_pepper) >= 32
+
+
+def test_broken_secrets_are_refused_instead_of_being_made_anew(tmp_path: Path) -> None:
+    state = open_state(tmp_path / "state")
+    write_private(state.root / "secrets.json", b"{}")
+    with pytest.raises(StartError, match=r"secrets\.json: cannot be read as secrets"):
+        read_secrets(state)
+
+
+def test_a_second_owner_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    root = tmp_path / "state"
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        assert owner_of(root) == first.pid
+        with (
+            pytest.raises(AlreadyRunningError, match=f"already running \\(pid {first.pid}\\).*vlaapi down"),
+            owned(open_state(root)),
+        ):
+            pass
+        first.kill()
+        first.wait()
+    assert owner_of(root) is None
+    with owned(open_state(root)):
+        assert owner_of(root) == os.getpid()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StartError, match=r"Permission denied; set VLA_STATE_DIR"):
+        open_state(tmp_path / "state")
+
+
+def test_a_path_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(StartError, match=r"state: File exists; set VLA_STATE_DIR"):
+        open_state(tmp_path / "state")
+
+
+def test_sockets_lie_in_a_short_private_folder_even_for_a_long_path(tmp_path: Path) -> None:
+    state = open_state(tmp_path / ("long" * 40))
+    assert len(os.fsencode(state.sockets / "api-64")) < 108
+    assert state.sockets.stat().st_mode & 0o777 == 0o700
+    state.sockets.chmod(0o755)
+    with pytest.raises(StartError, match="not a private folder of this user"):
+        open_state(state.root)
+    state.sockets.rmdir()
+
+
+def test_a_log_that_has_grown_is_moved_aside_once(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    for text in ("first life", "second life"):
+        log.write_text(text)
+        rotate(log, keep_bytes=5)
+    assert not log.exists()
+    assert (tmp_path / "a.log.1").read_text() == "second life"
+    log.write_text("tiny")
+    rotate(log, keep_bytes=5)
+    assert log.read_text() == "tiny"
