@@ -3,7 +3,14 @@
 Tables live with their resource (`customers/tables.py`, …) and join this MetaData. Knows no table and no request.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asyncpg.exceptions import InterfaceError as AsyncpgInterfaceError
+from asyncpg.exceptions import PostgresError
 from sqlalchemy import MetaData
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 metadata = MetaData(
@@ -15,6 +22,12 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+_OUR_MISTAKES = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+
+
+class DatabaseAwayError(Exception):
+    """PostgreSQL cannot be reached, is starting or stopping, or did not answer in time. The statement may have been done."""
 
 
 def create_engine(database_url: str, *, pool_size: int = 5, timeout_s: float = 2.0) -> AsyncEngine:
@@ -28,3 +41,14 @@ def create_engine(database_url: str, *, pool_size: int = 5, timeout_s: float = 2
         pool_pre_ping=True,
         connect_args={"timeout": timeout_s, "command_timeout": timeout_s, "server_settings": {"timezone": "UTC"}},
     )
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turns every way in which PostgreSQL can be away into DatabaseAwayError; broken SQL and broken constraints pass through."""
+    try:
+        yield
+    except _OUR_MISTAKES:
+        raise
+    except (DBAPIError, PoolTimeoutError, PostgresError, AsyncpgInterfaceError, OSError) as error:
+        raise DatabaseAwayError(type(error).__name__) from error

@@ -115,9 +115,10 @@ class Guard:
         if not self.action_space.has_gripper:
             return Fallback(type="hold", values=still)
         low, high = self.limits.gripper_range
-        is_number = isinstance(last_gripper, int | float) and not isinstance(last_gripper, bool)
-        is_known = is_number and last_gripper is not None and low <= last_gripper <= high
-        return Fallback(type="hold", values=(*still, float(last_gripper) if is_known and last_gripper is not None else None))
+        held = None
+        if isinstance(last_gripper, int | float) and not isinstance(last_gripper, bool) and low <= last_gripper <= high:
+            held = float(last_gripper)
+        return Fallback(type="hold", values=(*still, held))
 
     def _all_unreached(self) -> tuple[RuleResult, ...]:
         """Every applicable rule in reporting order, as it reads when an earlier one has refused."""

@@ -14,6 +14,6 @@ from control_plane.db import create_engine
 def upgrade(database_url: str) -> None:
     """Runs every outstanding migration. Synchronous on purpose: it owns its own event loop and must not run inside one."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["engine"] = create_engine(database_url, timeout_s=60)
     command.upgrade(config, "head")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safety.score import BELOW_HALF, judge, ramp, rounded_score, rounded_value
 from safety.verdict import RuleStatus
 
-THOROUGH = settings(max_examples=500, deadline=None, derandomize=True)
+THOROUGH = settings(max_examples=300, deadline=None, derandomize=True)
 finite = st.floats(min_value=0, max_value=1e12)
 
 

@@ -65,14 +65,14 @@ def test_a_gripper_end_that_float32_cannot_hold_is_rounded_inward() -> None:
         linear_speed_m_per_s=0.25,
         angular_speed_rad_per_s=1.25,
         joint_speed_rad_per_s=(),
-        gripper_range=(0.1, 0.7),
+        gripper_range=(0.7, 0.8),
         gripper_step_max=None,
     )
     in_range = motion_rules(action_space(), limits)[2]
     assert isinstance(in_range, GripperRange)
-    assert 0.1 <= in_range.low == float(np.float32(in_range.low))
-    assert 0.7 >= in_range.high == float(np.float32(in_range.high))
-    assert in_range.low - 0.1 + 0.7 - in_range.high < 1e-7
+    assert float(np.float32(0.7)) < 0.7 < in_range.low == float(np.float32(in_range.low))
+    assert float(np.float32(0.8)) > 0.8 > in_range.high == float(np.float32(in_range.high))
+    assert (in_range.low, in_range.high) == pytest.approx((0.7, 0.8), abs=1e-7)
 
 
 def test_the_limits_of_the_preset_reach_the_rules() -> None:

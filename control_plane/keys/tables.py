@@ -1,0 +1,36 @@
+"""The table of API keys: a digest and a readable start, never the key. A test holds it equal to what the migrations make."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+
+from control_plane.db import metadata
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("customer_id", Uuid, ForeignKey("customer_accounts.id"), nullable=False, index=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("start", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("per_minute", Integer),  # a cap of its own, below the customer's
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("digest"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    CheckConstraint("length(start) BETWEEN 1 AND 20", name="start"),
+    CheckConstraint("length(name) BETWEEN 1 AND 100", name="name"),
+    CheckConstraint("per_minute > 0", name="per_minute"),
+)
