@@ -6,6 +6,7 @@ Tables live with their resource (`customers/tables.py`, …) and join this MetaD
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import asyncpg
 from asyncpg.exceptions import InterfaceError as AsyncpgInterfaceError
 from asyncpg.exceptions import PostgresError
 from sqlalchemy import MetaData
@@ -52,3 +53,13 @@ def database_errors() -> Iterator[None]:
         raise
     except (DBAPIError, PoolTimeoutError, PostgresError, AsyncpgInterfaceError, OSError) as error:
         raise DatabaseAwayError(type(error).__name__) from error
+
+
+async def connect(database_url: str, *, timeout_s: float, name: str) -> "asyncpg.Connection":
+    """One bare connection, for what a pool and SQL text cannot say (COPY). `name` is what pg_stat_activity shows."""
+    return await asyncpg.connect(
+        database_url,
+        timeout=timeout_s,
+        command_timeout=timeout_s,
+        server_settings={"timezone": "UTC", "application_name": name},
+    )

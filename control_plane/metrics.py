@@ -38,6 +38,8 @@ class Metrics:
     stream_length: Gauge
     stream_oldest_age: Gauge
     dead_letters: Counter
+    reconcile_difference: Gauge
+    reconcile_at: Gauge
 
 
 def create_metrics() -> Metrics:
@@ -67,12 +69,15 @@ def create_metrics() -> Metrics:
         ),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=Gauge(
-            "vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="livesum"
+            "vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="mostrecent"
         ),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
         recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
         recorder_lag=Gauge(
-            "vla_recorder_lag_seconds", "Age of the newest recorded event.", registry=r, multiprocess_mode="mostrecent"
+            "vla_recorder_lag_seconds",
+            "Age of the newest event of a batch when its row was committed; 0 when none waits.",
+            registry=r,
+            multiprocess_mode="mostrecent",
         ),
         stream_length=Gauge(
             "vla_stream_length", "Usage events waiting in the stream.", registry=r, multiprocess_mode="mostrecent"
@@ -85,6 +90,18 @@ def create_metrics() -> Metrics:
         ),
         dead_letters=Counter(
             "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
+        ),
+        reconcile_difference=Gauge(
+            "vla_reconcile_difference",
+            "Roll-up rows that did not say what the log says, at the last comparison.",
+            registry=r,
+            multiprocess_mode="mostrecent",
+        ),
+        reconcile_at=Gauge(
+            "vla_reconcile_timestamp_seconds",
+            "When roll-ups and log were last compared.",
+            registry=r,
+            multiprocess_mode="mostrecent",
         ),
     )
 

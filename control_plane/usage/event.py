@@ -1,7 +1,7 @@
 """The usage event: one per request that passed authentication and admission, the root of every log row and every invoice line.
 
-A value only: the journal carries it, the recorder stores it. The id is minted at the door (UUIDv7), and `occurred_at` is exactly
-the millisecond inside that id, so that one id can only ever land in one day's partition.
+A value and its bytes: the journal carries it, the recorder stores it. The id is minted at the door (UUIDv7), and `occurred_at` is
+exactly the millisecond inside that id, so that one id can only ever land in one day's partition.
 """
 
 from datetime import datetime
@@ -9,6 +9,8 @@ from enum import StrEnum
 from uuid import UUID
 
 import msgspec
+
+SCHEMA = 1
 
 
 class UsageStatus(StrEnum):
@@ -24,7 +26,7 @@ class UsageStatus(StrEnum):
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is journalled, as msgpack. `schema` lets an old recorder refuse a newer event instead of misreading it."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     request_id: UUID
     customer_id: UUID
     key_id: UUID
@@ -48,3 +50,47 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_billable(self) -> bool:
         """Answered with an action."""
         return self.status is UsageStatus.SUCCESS
+
+
+class EventError(ValueError):
+    """Bytes that are not a usage event of this release."""
+
+
+class UnknownSchemaError(EventError):
+    """A usage event of a newer release."""
+
+
+class _Schema(msgspec.Struct):
+    schema: int = SCHEMA
+
+
+_UNREADABLE = (msgspec.DecodeError, ValueError)  # ValueError: bytes that are not UTF-8
+
+_ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")
+_DECODER = msgspec.msgpack.Decoder(UsageEvent)
+
+
+def encode(event: UsageEvent) -> bytes:
+    """The event's bytes; the same event always gives the same bytes, which is what tells a replay from a conflict."""
+    return _ENCODER.encode(event)
+
+
+def decode(payload: bytes) -> UsageEvent:
+    """The event in these bytes. Raises UnknownSchemaError or EventError; never guesses."""
+    try:
+        event = _DECODER.decode(payload)
+    except _UNREADABLE as error:
+        _refuse_other_schema(payload)
+        raise EventError(str(error)) from None
+    if event.schema != SCHEMA:
+        raise UnknownSchemaError(f"schema {event.schema}")
+    return event
+
+
+def _refuse_other_schema(payload: bytes) -> None:
+    try:
+        schema = msgspec.msgpack.decode(payload, type=_Schema).schema
+    except _UNREADABLE:
+        return
+    if schema != SCHEMA:
+        raise UnknownSchemaError(f"schema {schema}")

@@ -1,0 +1,59 @@
+"""The text of an API key: `vla_live_` + 27 random base62 characters (160 bits) + 6 base62 characters of CRC32.
+
+The checksum lets a typing mistake be refused, and a leaked key be recognised by scanners, without asking any store. Stored is the
+HMAC-SHA256 of the key under a pepper: no slow hash is needed, because 160 random bits cannot be guessed, and a leaked table is
+worthless without the pepper. Knows no store and no HTTP; identity verifies with it, `keys` mints with it.
+"""
+
+import hmac
+import re
+import secrets
+import zlib
+
+PREFIX = "vla_live_"
+RANDOM_CHARACTERS = 27
+CHECKSUM_CHARACTERS = 6
+START_CHARACTERS = 4
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_KEY = re.compile(rf"({PREFIX}[0-9A-Za-z]{{{RANDOM_CHARACTERS}}})([0-9A-Za-z]{{{CHECKSUM_CHARACTERS}}})")
+
+
+def mint_key() -> str:
+    """A new key. It is shown once and kept nowhere."""
+    body = PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
+    return body + checksum(body)
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether this can be a key of ours at all: right shape, right checksum."""
+    match = _KEY.fullmatch(text)
+    return match is not None and checksum(match[1]) == match[2]
+
+
+def checksum(body: str) -> str:
+    """CRC32 of everything before it, as six base62 characters."""
+    return base62(zlib.crc32(body.encode("ascii")), width=CHECKSUM_CHARACTERS)
+
+
+def base62(number: int, *, width: int) -> str:
+    """`number` in base62, padded with zeros on the left."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, 62)
+        digits = _ALPHABET[digit] + digits
+    return digits.rjust(width, "0")
+
+
+def digest_of(key: str, *, pepper: bytes) -> bytes:
+    """What is stored and looked up: 32 bytes.
+
+    Stores find it by equality in an index or a hash table. No constant-time comparison is needed for that: what timing could
+    reveal is a part of a digest, and nobody without the pepper can make a key whose digest begins in a wanted way.
+    """
+    return hmac.digest(pepper, key.encode("ascii"), "sha256")
+
+
+def start_of(key: str) -> str:
+    """What lists show, to tell keys apart: `vla_live_ab12…`. It leaves 136 random bits unsaid."""
+    return f"{key[: len(PREFIX) + START_CHARACTERS]}…"

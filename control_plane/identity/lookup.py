@@ -1,0 +1,55 @@
+"""One key's record from PostgreSQL, by digest: the truth that every cache copies. Knows no cache.
+
+Plain SQL, because the tables belong to `keys` and `customers`, which are built on identity and not the other way round.
+"""
+
+import time
+from uuid import UUID
+
+from sqlalchemy import LargeBinary, Row, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from billing.tiers import Tier
+from control_plane.db import database_errors
+from control_plane.identity.principal import limits_in_force
+from control_plane.identity.record import KeyRecord
+
+_QUERY = text("""
+    SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
+           c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency
+    FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
+    WHERE k.digest = :digest
+""").bindparams(bindparam("digest", type_=LargeBinary))
+
+
+async def look_up(engine: AsyncEngine, digest: bytes) -> KeyRecord | None:
+    """The record, or None when no such key exists. Raises DatabaseAwayError."""
+    read_at_s = time.time()  # before the statement: a record never seems younger than it is
+    with database_errors():
+        # Autocommit: a single SELECT needs no BEGIN and no ROLLBACK, which would be two more round trips.
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            row = (await connection.execute(_QUERY, {"digest": digest})).one_or_none()
+    return None if row is None else _record(row, read_at_s)
+
+
+def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
+    tier = Tier(row.tier)
+    limits = limits_in_force(
+        tier, per_minute=row.per_minute, per_day=row.per_day, per_month=row.per_month, concurrency=row.concurrency
+    )
+    return KeyRecord(
+        read_at_s=read_at_s,
+        key_id=UUID(row.key_id),
+        customer_id=UUID(row.customer_id),
+        company_name=row.company_name,
+        tier=tier,
+        per_minute=limits.per_minute,
+        per_day=limits.per_day,
+        per_month=limits.per_month,
+        concurrency=limits.concurrency,
+        key_per_minute=row.key_per_minute,
+        is_zero_retention=row.is_zero_retention,
+        is_active=row.is_active,
+        is_revoked=row.revoked_at is not None,
+        expires_at_s=None if row.expires_at is None else row.expires_at.timestamp(),
+    )

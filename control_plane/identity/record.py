@@ -1,0 +1,73 @@
+"""What the stores know about one key: everything needed to decide, and nothing secret. Travels to Redis as versioned msgpack.
+
+A value only. Refused keys have records too (revoked, expired, inactive), because each gets its own answer.
+"""
+
+from uuid import UUID
+
+import msgspec
+
+from billing.tiers import Tier
+from control_plane.identity.principal import Principal, RateLimits
+
+_VERSION = 1
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A key and its customer as PostgreSQL had them at `read_at_s` (Unix time). Another shape is another version."""
+
+    version: int = _VERSION
+    read_at_s: float
+    key_id: UUID
+    customer_id: UUID
+    company_name: str
+    tier: Tier
+    per_minute: int
+    per_day: int
+    per_month: int | None
+    concurrency: int
+    key_per_minute: int | None
+    is_zero_retention: bool
+    is_active: bool
+    is_revoked: bool
+    expires_at_s: float | None
+
+    def principal(self) -> Principal:
+        """Who calls, if the key may be used."""
+        return Principal(
+            customer_id=self.customer_id,
+            key_id=self.key_id,
+            company_name=self.company_name,
+            tier=self.tier,
+            limits=RateLimits(
+                per_minute=self.per_minute, per_day=self.per_day, per_month=self.per_month, concurrency=self.concurrency
+            ),
+            key_per_minute=self.key_per_minute,
+            is_zero_retention=self.is_zero_retention,
+        )
+
+    def refusal(self, *, now_s: float) -> str | None:
+        """The error code with which this key is refused at `now_s`, or None. Asked on every use, also of a cached record."""
+        if self.is_revoked:
+            return "revoked_key"
+        if self.expires_at_s is not None and self.expires_at_s <= now_s:
+            return "expired_key"
+        return None if self.is_active else "inactive_customer"
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(KeyRecord)
+
+
+def encode_record(record: KeyRecord) -> bytes:
+    """The bytes that Redis keeps."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> KeyRecord | None:
+    """The record, or None when the bytes are of another version or broken: then it is read from PostgreSQL again."""
+    try:
+        record = _decoder.decode(data)
+    except msgspec.DecodeError:  # ValidationError is one
+        return None
+    return record if record.version == _VERSION else None

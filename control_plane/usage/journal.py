@@ -1,0 +1,75 @@
+"""The journal: makes a usage event durable before its answer leaves, in the Redis stream or else in the local spool.
+
+The event goes out in one round trip together with the limiter's commands. When Redis is away, refuses, or may or may not have
+taken it (a time-out after sending), the same bytes go to the spool: twice the same id is one row. If the spool fails too, the
+caller gets `journal_unavailable` and must give no answer: it fails closed.
+"""
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.errors import ApiError
+from control_plane.metrics import Metrics
+from control_plane.redis import Commands
+from control_plane.usage.event import UsageEvent, encode
+from control_plane.usage.spool import Spool, SpoolError
+from control_plane.usage.stream import add
+
+
+class Journal:
+    """Records events. Built once per API process; the spool must be started, and a `Replay` must run beside it."""
+
+    def __init__(self, *, redis: Redis, spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> None:
+        self._redis = redis
+        self._spool = spool
+        self._log = log
+        self._is_spooling = False
+        self._in_stream = metrics.journal_writes.labels(sink="stream")
+        self._in_spool = metrics.journal_writes.labels(sink="spool")
+        self._nowhere = metrics.journal_writes.labels(sink="none")
+
+    async def record(self, event: UsageEvent, *, together_with: Commands | None = None) -> None:
+        """Returns when the event is durable. Raises ApiError("journal_unavailable") when nothing would take it.
+
+        `together_with` is sent in the same round trip but is not part of the promise: if only those commands fail, the event is
+        recorded and they are logged; if only the event fails, they stand and the event goes to the spool. They are not repeated.
+        """
+        payload = encode(event)
+        refusal = await self._stream(payload, together_with)
+        self._tell(refusal)
+        if refusal is None:
+            self._in_stream.inc()
+            return
+        try:
+            await self._spool.append(payload)
+        except SpoolError as error:
+            self._nowhere.inc()
+            self._log.error("usage event could not be recorded", request_id=str(event.request_id), error=str(error))
+            raise ApiError("journal_unavailable") from error
+        self._in_spool.inc()
+
+    async def _stream(self, payload: bytes, together_with: Commands | None) -> Exception | None:
+        """None when the event is in the stream, else why it is not known to be."""
+        pipeline = self._redis.pipeline(transaction=False)  # each command for itself: a failed one takes no other with it
+        add(pipeline, payload)
+        if together_with is not None:
+            together_with(pipeline)
+        try:
+            added, *others = await pipeline.execute(raise_on_error=False)
+        except (RedisError, OSError) as error:
+            return error
+        for answer in others:
+            if isinstance(answer, Exception):
+                self._log.warning("commands beside a usage event failed", error=str(answer))
+        return added if isinstance(added, Exception) else None
+
+    def _tell(self, refusal: Exception | None) -> None:
+        """Logs when events begin to go to the spool and when that ends, not each of them."""
+        if (refusal is not None) == self._is_spooling:
+            return
+        self._is_spooling = refusal is not None
+        if refusal is None:
+            self._log.info("usage events go to the stream again")
+        else:
+            self._log.warning("usage events go to the spool", error=type(refusal).__name__, detail=str(refusal))
