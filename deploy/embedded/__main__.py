@@ -118,7 +118,9 @@ def down() -> None:
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     screen = create_screen()
-    while owner_of(root) == pid:
+    is_over = False
+    while not is_over:
+        is_over = owner_of(root) != pid  # asked before the status is read, so that the last one is shown too
         if (status := read_status(root)) is not None:
             screen.show(status)
         if time.monotonic() - began > _LONGEST_STOP_S:

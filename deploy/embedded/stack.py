@@ -139,6 +139,7 @@ def _triton(site: Site, control: Settings) -> Triton:
         repository=control.model_repository,
         expected=expected_shapes(control.model_repository),
         scratch=site.state.root / "triton",
+        links=site.state.sockets / "triton",
         grpc=site.port("triton_grpc_port"),
         http=site.port("triton_http_port"),
         metrics=site.port("triton_metrics_port"),
