@@ -38,14 +38,18 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TritonConfig:
-    """Everything in the file. `threads` is ONNX Runtime's per instance."""
+    """Everything in the file. `threads` is ONNX Runtime's per instance.
+
+    Never fewer than two instances: any queue policy turns off Triton's prefetching, and then a request that arrives while the
+    only instance is handing out its last answer is not noticed for up to 500 ms (seen on 2.51.0, and in the source of 2026-06).
+    """
 
     name: str
     version: int
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch_size: int = 16
-    instances: int = 1
+    instances: int = 2
     threads: int = 1
     queue: Queue = Queue()
     warmup_batches: tuple[int, ...] = (1, 4)

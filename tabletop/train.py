@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from torch.nn import functional
 
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.checkpoint import FOLDER, save
+from tabletop.checkpoint import load as load_weights
 from tabletop.contract import CAMERA
 from tabletop.demos import Demonstrations, load
 from tabletop.instructions import COLOURS, PAD_ID, SPEC, UNKNOWN_ID, plain_instruction, training_instruction, vocabulary
-from tabletop.network import Size, TabletopPolicy
+from tabletop.network import TabletopPolicy
 
+LOG_FILE = "training.json"
 STEP_WEIGHTS = torch.linspace(1.0, 0.3, 8)
 _COLOUR_WORDS = sorted(vocabulary()[colour] for colour in COLOURS)
 
@@ -107,12 +110,15 @@ def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tens
     }
 
 
-def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None]) -> dict[str, object]:
-    """Trains on every shard in `folder`, writes weights and log into `out`, returns the log."""
+def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None], *, start: Path | None = None) -> dict[str, Any]:
+    """Trains on every shard in `folder`, from scratch or from the weights in `start`. Writes weights and log into `out`.
+
+    Returns the log of this run; the file keeps the runs that led to `start` before it.
+    """
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
     shards = load(folder)
-    network = TabletopPolicy(Size()).to(memory_format=torch.channels_last)
+    network = (TabletopPolicy() if start is None else load_weights(start).train()).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=plan.learning_rate, total_steps=plan.steps, pct_start=0.05)
@@ -139,7 +145,8 @@ def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None]) ->
         "losses": curve,
     }
     save(average, out)
-    (out / "training.json").write_text(json.dumps(log, indent=2) + "\n")
+    before = [] if start is None else json.loads((start / LOG_FILE).read_text())
+    (out / LOG_FILE).write_text(json.dumps([*before, log], indent=2) + "\n")
     return log
 
 
