@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_PORTS = ("VLA_PORT", "VLA_POSTGRES_PORT", "VLA_VALKEY_PORT", "VLA_TRITON_GRPC_PORT", "VLA_TRITON_HTTP_PORT", "VLA_TRITON_METRICS_PORT")
+_PORTS = (
+    "VLA_PORT",
+    "VLA_POSTGRES_PORT",
+    "VLA_VALKEY_PORT",
+    "VLA_TRITON_GRPC_PORT",
+    "VLA_TRITON_HTTP_PORT",
+    "VLA_TRITON_METRICS_PORT",
+)
 _UNLIMITED = "1000000"
 
 

@@ -39,8 +39,7 @@ class OwnServer:
 
     def kill(self) -> None:
         """As the kernel's out-of-memory killer would."""
-        child.kill_group(self._running)
-        self._running.wait()
+        child.bury(self._server, self._running)
 
     def suspend(self) -> None:
         """It stays connected and answers nothing."""
