@@ -13,7 +13,7 @@ HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "transformers
 HEAVY_ROOMS = {"export", "tabletop"}
 VAGUE_FILES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "handler", "service"}
 # The outermost handlers: what nobody mapped ends here, logged with its traceback.
-BROAD_EXCEPT_FILES = {"control_plane/app.py", "control_plane/worker.py"}
+BROAD_EXCEPT_FILES = {"control_plane/protocols/doorway.py", "control_plane/worker.py"}
 
 ALL = list(sources())
 
