@@ -14,9 +14,9 @@ DOCS, EXAMPLE = ROOT / "docs" / "SETTINGS.md", ROOT / ".env.example"
 
 _INTRO = """# Settings
 
-Everything an operator can set, as environment variables. Written from `control_plane/settings.py` and `deploy/embedded/settings.py` by
-`make golden`; a test compares. A wrong or unknown `VLA_*` name stops start-up, and all faults are listed at once. With `make up` nothing
-needs to be set: it makes the required ones itself and keeps them in `.vlaapi/`.
+Everything an operator can set, as environment variables. Written from `control_plane/settings.py` and
+`deploy/embedded/settings.py` by `make golden`; a test compares. A wrong or unknown `VLA_*` name stops start-up, and all faults
+are listed at once. With `make up` nothing needs to be set: it makes the required ones itself and keeps them in `.vlaapi/`.
 
 """
 
