@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_PORTS = ("VLA_PORT", "VLA_POSTGRES_PORT", "VLA_VALKEY_PORT", "VLA_TRITON_GRPC_PORT", "VLA_TRITON_HTTP_PORT", "VLA_TRITON_METRICS_PORT")
+_PORTS = (
+    "VLA_PORT",
+    "VLA_POSTGRES_PORT",
+    "VLA_VALKEY_PORT",
+    "VLA_TRITON_GRPC_PORT",
+    "VLA_TRITON_HTTP_PORT",
+    "VLA_TRITON_METRICS_PORT",
+)
 _UNLIMITED = "1000000"
 
 
@@ -103,7 +110,17 @@ def free_ports(count: int) -> list[int]:
 def _customer(environment: dict[str, str]) -> str:
     created = json.loads(
         vlaapi(
-            *("customers", "create", "--json", "--company", "Load Test", "--email", "load@example.com", "--tier", "enterprise"),
+            *(
+                "customers",
+                "create",
+                "--json",
+                "--company-name",
+                "Load Test",
+                "--email",
+                "load@example.com",
+                "--tier",
+                "enterprise",
+            ),
             *("--per-minute", _UNLIMITED, "--per-day", "100000000", "--concurrency", "10000"),
             environment=environment,
         )

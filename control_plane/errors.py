@@ -8,6 +8,7 @@ Foreign exceptions are translated where they are caught; what is not mapped beco
 Knows HTTP statuses but no framework.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,3 +124,10 @@ def error_body(error: ApiError, *, request_id: str, errors_url: str) -> dict[str
             "robot_action": kind.robot_action.value,
         }
     }
+
+
+def error_headers(error: ApiError) -> dict[str, str]:
+    """The error's own headers, and `Retry-After` in whole seconds, rounded up, when it is known when to come back."""
+    if error.retry_after_ms is None:
+        return error.headers
+    return {"Retry-After": str(math.ceil(error.retry_after_ms / 1000)), **error.headers}

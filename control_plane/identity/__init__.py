@@ -1,0 +1,1 @@
+"""Who calls: the text of a key, its record in three stores, and how every process hears of a change."""

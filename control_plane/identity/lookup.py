@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import LargeBinary, Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from billing.tiers import Tier, tier_terms
+from billing.tiers import Tier
 from control_plane.db import database_errors
+from control_plane.identity.principal import limits_in_force
 from control_plane.identity.record import KeyRecord
 
 _QUERY = text("""
@@ -33,17 +34,19 @@ async def look_up(engine: AsyncEngine, digest: bytes) -> KeyRecord | None:
 
 def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
     tier = Tier(row.tier)
-    terms = tier_terms()[tier]
+    limits = limits_in_force(
+        tier, per_minute=row.per_minute, per_day=row.per_day, per_month=row.per_month, concurrency=row.concurrency
+    )
     return KeyRecord(
         read_at_s=read_at_s,
         key_id=UUID(row.key_id),
         customer_id=UUID(row.customer_id),
         company_name=row.company_name,
         tier=tier,
-        per_minute=row.per_minute or terms.per_minute,
-        per_day=row.per_day or terms.per_day,
-        per_month=row.per_month or terms.per_month,
-        concurrency=row.concurrency or terms.concurrency,
+        per_minute=limits.per_minute,
+        per_day=limits.per_day,
+        per_month=limits.per_month,
+        concurrency=limits.concurrency,
         key_per_minute=row.key_per_minute,
         is_zero_retention=row.is_zero_retention,
         is_active=row.is_active,

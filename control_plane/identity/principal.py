@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.tiers import Tier
+from billing.tiers import Tier, tier_terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,19 @@ class RateLimits:
     per_day: int
     per_month: int | None
     concurrency: int
+
+
+def limits_in_force(
+    tier: Tier, *, per_minute: int | None, per_day: int | None, per_month: int | None, concurrency: int | None
+) -> RateLimits:
+    """The tier's limits, where a customer has none of their own."""
+    terms = tier_terms()[tier]
+    return RateLimits(
+        per_minute=per_minute or terms.per_minute,
+        per_day=per_day or terms.per_day,
+        per_month=per_month or terms.per_month,
+        concurrency=concurrency or terms.concurrency,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Usage events that cannot become rows: kept whole with the reason, so that none is lost and none stops the others.
 
-The recorder sets them aside, `vlaapi usage` lists them and puts them back into the stream when the cause is gone. docs/USAGE.md
-has the runbook.
+`intake` sets them aside, `vlaapi usage` lists them and tries them again when the cause is gone. docs/USAGE.md has the runbook.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ class Reason(StrEnum):
     """Why an event could not be recorded."""
 
     UNDECODABLE = "undecodable"
-    UNKNOWN_SCHEMA = "unknown_schema"  # of a newer release: put back after the upgrade
+    UNKNOWN_SCHEMA = "unknown_schema"  # of a newer release: try again after the upgrade
     WRONG_INSTANT = "wrong_instant"  # occurred_at is not the instant in the id
     OUT_OF_RANGE = "out_of_range"  # too old or in the future: a clock is wrong
     NO_PARTITION = "no_partition"  # its day was detached
@@ -41,10 +40,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptLetter:
-    """A dead letter as it lies in the database."""
+    """A dead letter as it lies in the database, without its payload."""
 
     payload_hash: bytes
-    payload: bytes
     request_id: UUID | None
     reason: Reason
     detail: str
@@ -60,6 +58,21 @@ async def set_aside(connection: "asyncpg.Connection", letters: Sequence[DeadLett
         """,
         [(_hash(letter), letter.payload, letter.request_id, letter.reason.value, _readable(letter.detail)) for letter in letters],
     )
+
+
+async def newest(connection: "asyncpg.Connection", *, limit: int) -> list[KeptLetter]:
+    """The letters set aside last."""
+    rows = await connection.fetch(
+        "SELECT payload_hash, request_id, reason, detail, created_at FROM usage_dead_letters ORDER BY created_at DESC LIMIT $1",
+        limit,
+    )
+    return [KeptLetter(**{**row, "reason": Reason(row["reason"])}) for row in rows]
+
+
+async def take_out(connection: "asyncpg.Connection", reason: Reason) -> list[bytes]:
+    """Deletes every letter with that reason and returns the payloads. In the caller's transaction."""
+    rows = await connection.fetch("DELETE FROM usage_dead_letters WHERE reason = $1 RETURNING payload", reason.value)
+    return [row["payload"] for row in rows]
 
 
 def _hash(letter: DeadLetter) -> bytes:

@@ -2,11 +2,12 @@
 
 COPY into a staging table → INSERT … ON CONFLICT DO NOTHING → roll-ups from what was inserted, and from nothing else. Running it
 again with any of the same events changes nothing. Locks are taken in one order (ids, days, months), so recorders cannot deadlock.
-Called by the recorder; knows no Redis.
+Called by `intake`; knows no Redis.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -60,6 +61,16 @@ class Outcome:
     recorded: int
     duplicates: int
     dead: tuple[DeadLetter, ...]
+    newest_at: datetime | None = None  # of the rows taken
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        newest = [instant for instant in (self.newest_at, other.newest_at) if instant is not None]
+        return Outcome(
+            recorded=self.recorded + other.recorded,
+            duplicates=self.duplicates + other.duplicates,
+            dead=self.dead + other.dead,
+            newest_at=max(newest, default=None),
+        )
 
 
 class RowsRejectedError(Exception):
@@ -92,11 +103,17 @@ async def _store(connection: "asyncpg.Connection", rows: Sequence[Row], dead: tu
     recorded, refused = await _insert(connection, rows) if rows else (0, ())
     if dead or refused:
         await set_aside(connection, dead + refused)
-    return Outcome(recorded=recorded, duplicates=len(rows) - recorded - len(refused), dead=dead + refused)
+    return Outcome(
+        recorded=recorded,
+        duplicates=len(rows) - recorded - len(refused),
+        dead=dead + refused,
+        newest_at=max((row.occurred_at for row in rows), default=None),
+    )
 
 
 async def _insert(connection: "asyncpg.Connection", rows: Sequence[Row]) -> tuple[int, tuple[DeadLetter, ...]]:
     await connection.execute(_STAGING)
+    await connection.execute("DELETE FROM usage_staging")  # another batch of the same outer transaction
     records = ((position, *row.values) for position, row in enumerate(rows))
     await connection.copy_records_to_table("usage_staging", records=records, columns=("position", *COLUMNS))
     groups = await connection.fetch(_INSERT)

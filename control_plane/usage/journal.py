@@ -5,6 +5,10 @@ taken it (a time-out after sending), the same bytes go to the spool: twice the s
 caller gets `journal_unavailable` and must give no answer: it fails closed.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
@@ -13,16 +17,19 @@ from control_plane.errors import ApiError
 from control_plane.metrics import Metrics
 from control_plane.redis import Commands
 from control_plane.usage.event import UsageEvent, encode
+from control_plane.usage.recent import Recent
+from control_plane.usage.replay import Replay
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import add
 
 
 class Journal:
-    """Records events. Built once per API process; the spool must be started, and a `Replay` must run beside it."""
+    """Records events. `running_journal` makes one with all that must run beside it."""
 
-    def __init__(self, *, redis: Redis, spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    def __init__(self, *, redis: Redis, spool: Spool, recent: Recent, metrics: Metrics, log: FilteringBoundLogger) -> None:
         self._redis = redis
         self._spool = spool
+        self._recent = recent
         self._log = log
         self._is_spooling = False
         self._in_stream = metrics.journal_writes.labels(sink="stream")
@@ -39,6 +46,7 @@ class Journal:
         refusal = await self._stream(payload, together_with)
         self._tell(refusal)
         if refusal is None:
+            self._recent.note(payload)
             self._in_stream.inc()
             return
         try:
@@ -73,3 +81,19 @@ class Journal:
             self._log.info("usage events go to the stream again")
         else:
             self._log.warning("usage events go to the spool", error=type(refusal).__name__, detail=str(refusal))
+
+
+@asynccontextmanager
+async def running_journal(
+    *, redis: Redis, spool_dir: Path, metrics: Metrics, log: FilteringBoundLogger
+) -> AsyncIterator[Journal]:
+    """An API process's journal, with its spool and replay. Raises SpoolError when the spool cannot be written."""
+    spool, recent = Spool(spool_dir), Recent()
+    await spool.start()
+    replay = Replay(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log)
+    await replay.start()
+    try:
+        yield Journal(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log)
+    finally:
+        await replay.stop()
+        await spool.close()

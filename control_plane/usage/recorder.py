@@ -1,15 +1,15 @@
 """The recorder: takes usage events from the stream and makes each exactly one row, whatever is killed in between.
 
-Read → examine → store (one transaction) → acknowledge. Nothing is acknowledged before its commit, and storing twice changes
-nothing, so every failure has the same cure: read again what is still pending. Events that cannot become rows are set aside, by
-halving the batch if need be. Several recorders share the work. Run by the worker; knows no HTTP.
+Read → take in (one transaction) → acknowledge. Nothing is acknowledged before its commit, and taking an event in twice changes
+nothing, so every failure has the same cure: read again what is still pending. Several recorders share the work. Run by the
+worker; knows no HTTP and no SQL.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from time import monotonic
 
 import asyncpg
@@ -17,11 +17,9 @@ from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.metrics import Metrics
-from control_plane.usage.dead_letters import DeadLetter, Reason
-from control_plane.usage.inference_logs import Outcome, RowsRejectedError, store
-from control_plane.usage.partitions import ensure_partitions
+from control_plane.usage.inference_logs import Outcome
+from control_plane.usage.intake import Intake
 from control_plane.usage.rhythm import pause
-from control_plane.usage.rows import Row, examine
 from control_plane.usage.stream import Consumer, Delivery
 
 Connect = Callable[[], Awaitable["asyncpg.Connection"]]
@@ -36,7 +34,7 @@ class Pace:
 
     batch_rows: int = 1000
     block_ms: int = 500
-    linger_s: float = 0.05  # after a batch that was not full: lets entries gather instead of one transaction each
+    linger_s: float = 0.2  # after a batch that was not full: lets entries gather instead of one transaction each
     claim_idle_ms: int = 10_000
     claim_every_s: float = 5.0
     forget_consumers_ms: int = 3_600_000
@@ -53,7 +51,7 @@ class Recorder:
         self._pace = pace
         self._log = log
         self._connection: asyncpg.Connection | None = None
-        self._days: set[date] = set()  # known to have a partition
+        self._intake = Intake()
         self._has_pending = False
         self._claim_at = 0.0
         self._failures = 0
@@ -100,40 +98,11 @@ class Recorder:
         return await self._consumer.read_new(count=self._pace.batch_rows, block_ms=self._pace.block_ms)
 
     async def _record(self, deliveries: Sequence[Delivery]) -> None:
-        now = datetime.now(UTC)
-        examined = [examine(delivery.payload, now=now) for delivery in deliveries if delivery.payload is not None]
-        rows = [row for row in examined if isinstance(row, Row)]
-        dead = [letter for letter in examined if isinstance(letter, DeadLetter)]
-        rows, without_partition = await self._with_partition(rows)
-        await self._store(rows, dead + without_partition)
-        if rows:
-            newest_at = max(row.occurred_at for row in rows)
-            self._metrics.recorder_lag.set(max(0.0, (datetime.now(UTC) - newest_at).total_seconds()))
-
-    async def _with_partition(self, rows: list[Row]) -> tuple[list[Row], list[DeadLetter]]:
-        missing = {row.occurred_at.date() for row in rows} - self._days
-        if missing:
-            self._days |= await ensure_partitions(await self._connected(), missing)
-        homeless = [row for row in rows if row.occurred_at.date() not in self._days]
-        if not homeless:
-            return rows, []
-        letters = [_letter(row, Reason.NO_PARTITION, "its day was detached") for row in homeless]
-        return [row for row in rows if row.occurred_at.date() in self._days], letters
-
-    async def _store(self, rows: Sequence[Row], dead: Sequence[DeadLetter]) -> None:
-        """Stores them; when the database refuses the batch, each half by itself, down to the rows at fault."""
-        try:
-            self._count(await store(await self._connected(), rows, dead=dead))
-        except RowsRejectedError as error:
-            if not rows:
-                raise
-            if len(rows) == 1:
-                rejected = _letter(rows[0], Reason.REJECTED, str(error))
-                self._count(await store(await self._connected(), (), dead=[*dead, rejected]))
-                return
-            middle = len(rows) // 2
-            await self._store(rows[:middle], dead)
-            await self._store(rows[middle:], ())
+        payloads = [delivery.payload for delivery in deliveries if delivery.payload is not None]
+        outcome = await self._intake.take(await self._connected(), payloads, now=datetime.now(UTC))
+        self._count(outcome)
+        if outcome.newest_at is not None:
+            self._metrics.recorder_lag.set(max(0.0, (datetime.now(UTC) - outcome.newest_at).total_seconds()))
 
     def _count(self, outcome: Outcome) -> None:
         self._metrics.recorder_rows.labels(result="recorded").inc(outcome.recorded)
@@ -156,13 +125,9 @@ class Recorder:
     async def _wait_after(self, error: BaseException, stop: asyncio.Event) -> None:
         """Everything read and not acknowledged stays pending for us: forget it, wait, begin again with what is pending."""
         await self._disconnect()
-        self._days.clear()
+        self._intake.forget_days()
         self._claim_at = 0.0
         self._failures += 1
         ceiling_s = min(self._pace.longest_backoff_s, 0.1 * 2 ** min(self._failures, 10))
         self._log.warning("recorder waits", error=type(error).__name__, detail=str(error), failures=self._failures)
         await pause(stop, ceiling_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter
-
-
-def _letter(row: Row, reason: Reason, detail: str) -> DeadLetter:
-    return DeadLetter(payload=row.payload, reason=reason, detail=detail, request_id=row.request_id)

@@ -1,6 +1,6 @@
 """From a usage event's bytes to a row of `inference_logs`, or to the reason why it cannot be one.
 
-Everything that can be judged without the database is judged here, so that one bad event costs no batch. Called by the recorder.
+Everything that can be judged without the database is judged here, so that one bad event costs no batch. Called by `intake`.
 """
 
 import hashlib

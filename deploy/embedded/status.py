@@ -84,16 +84,18 @@ def born_at(pid: int) -> float | None:
         return None
 
 
-def end_leftovers(root: Path) -> list[str]:
-    """Kills, with their groups, processes that the last status names and that still live. Call while owning the folder."""
+def end_leftovers(root: Path, *, grace_s: float = 6.0) -> None:
+    """Sees to it that no process of the last life is left. Call while owning the folder.
+
+    When a supervisor is killed the kernel has asked its children to end; they get time to do so before they are killed.
+    """
     status = read_status(root)
-    left = {} if status is None else {name: server for name, server in status.servers.items() if _lives(server)}
-    for server in left.values():
-        if server.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(s.pid) for s in left.values() if s.pid and psutil.pid_exists(s.pid)], timeout=5)
-    return sorted(left)
+    pids = [server.pid for server in status.servers.values() if server.pid and _lives(server)] if status else []
+    _, left = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=grace_s)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=grace_s)
 
 
 def _lives(server: ServerStatus) -> bool:

@@ -99,7 +99,8 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for kept in rank:
-                self._to(kept, ServerState.STOPPED, pid=None, born_at=None)
+                if kept.status.state not in {ServerState.DONE, ServerState.GIVEN_UP}:
+                    self._to(kept, ServerState.STOPPED, pid=None, born_at=None)
 
     async def _keep(self, kept: Kept) -> None:
         for name in kept.server.depends_on:

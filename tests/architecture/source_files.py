@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("vlaapi", "control_plane", "safety", "billing", "export", "tabletop", "deploy", "benchmarks", "scripts", "client", "examples")
+ROOMS = (
+    "vlaapi",
+    "control_plane",
+    "safety",
+    "billing",
+    "export",
+    "tabletop",
+    "deploy",
+    "benchmarks",
+    "scripts",
+    "client",
+    "examples",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

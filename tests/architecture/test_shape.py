@@ -13,7 +13,7 @@ HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "transformers
 HEAVY_ROOMS = {"export", "tabletop"}
 VAGUE_FILES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "handler", "service"}
 # The outermost handlers: what nobody mapped ends here, logged with its traceback.
-BROAD_EXCEPT_FILES = {"control_plane/app.py", "control_plane/worker.py"}
+BROAD_EXCEPT_FILES = {"control_plane/protocols/doorway.py", "control_plane/worker.py"}
 
 ALL = list(sources())
 
@@ -40,7 +40,9 @@ def test_a_function_is_one_step(source: Source) -> None:
 
 @pytest.mark.parametrize("source", [s for s in ALL if not s.name.endswith(("cli.py", "commands.py", "__main__.py"))], ids=name_of)
 def test_a_signature_has_few_positional_parameters(source: Source) -> None:
-    wide = [f.name for f in functions(source.tree) if len([a for a in f.args.args if a.arg not in {"self", "cls"}]) > MAX_PARAMETERS]
+    wide = [
+        f.name for f in functions(source.tree) if len([a for a in f.args.args if a.arg not in {"self", "cls"}]) > MAX_PARAMETERS
+    ]
     assert wide == []
 
 

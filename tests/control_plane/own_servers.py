@@ -35,12 +35,11 @@ class OwnServer:
         self._server.prepare()
         process = child.spawn(self._server, log=self._server.folder / f"{self._server.name}.log")
         self._process = process
-        await wait_until_ready(self._server, is_alive=lambda: process.poll() is None)
+        await wait_until_ready(self._server, process.pid, is_alive=lambda: process.poll() is None)
 
     def kill(self) -> None:
         """As the kernel's out-of-memory killer would."""
-        child.kill_group(self._running)
-        self._running.wait()
+        child.bury(self._server, self._running)
 
     def suspend(self) -> None:
         """It stays connected and answers nothing."""

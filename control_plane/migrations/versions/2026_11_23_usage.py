@@ -41,7 +41,7 @@ def _create_inference_logs() -> None:
             robot_type text NOT NULL,
             instruction text,
             action jsonb,
-            action_chunk real[],
+            action_chunk real[] STORAGE EXTERNAL,
             safety_score double precision,
             decision text,
             limiting_rule text,

@@ -26,9 +26,11 @@ from tests.control_plane.own_servers import OwnServer
 PACE = Pace(batch_rows=100, block_ms=20, linger_s=0.0, claim_idle_ms=50, claim_every_s=0.1, longest_backoff_s=0.2)
 
 
-async def make_customer(database: asyncpg.Connection, *, tier: str = "pro", company_name: str = "Acme Robotics") -> UUID:
+async def make_customer(
+    database: asyncpg.Connection, *, tier: str = "pro", company_name: str = "Acme Robotics", customer_id: UUID | None = None
+) -> UUID:
     """A customer row, as `vlaapi customers create` leaves it."""
-    customer_id = uuid4()
+    customer_id = customer_id or uuid4()
     await database.execute(
         "INSERT INTO customer_accounts (id, company_name, email, tier) VALUES ($1, $2, $3, $4)",
         customer_id,

@@ -14,11 +14,13 @@ from control_plane.errors import ApiError
 from control_plane.metrics import Metrics
 from control_plane.redis import create_redis
 from control_plane.usage.event import encode
-from control_plane.usage.journal import Journal
+from control_plane.usage.journal import Journal, running_journal
+from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
 from control_plane.usage.segment import segments
-from control_plane.usage.spool import Spool
+from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import FIELD, STREAM
+from tests.control_plane.eventually import eventually
 from tests.control_plane.own_servers import own_valkey
 from tests.control_plane.usage.conftest import Lines
 from tests.control_plane.usage.making import count, counted, make_event, make_recorder, row_ids, running, until_recorded
@@ -38,7 +40,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 @pytest.fixture
 def journal(redis: Redis, spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> Journal:
     """A journal with a Redis that is there."""
-    return Journal(redis=redis, spool=spool, metrics=metrics, log=log)
+    return Journal(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log)
 
 
 async def streamed(redis: Redis) -> list[bytes]:
@@ -103,7 +105,7 @@ async def test_a_redis_without_memory_sends_events_to_the_spool_and_takes_them_l
         assert await spool.count_waiting() == 1
     finally:
         await redis.config_set("maxmemory", before)
-    assert await Replay(redis=redis, spool=spool, metrics=metrics, log=log).step() == 1
+    assert await Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step() == 1
     assert await streamed(redis) == [encode(event)]
 
 
@@ -119,7 +121,7 @@ async def test_a_redis_killed_between_events_costs_none(
     events = [make_event(customer_id) for _ in range(9)]
     async with own_valkey() as server:
         redis = create_redis(server.url, timeout_s=5.0)
-        journal = Journal(redis=redis, spool=spool, metrics=metrics, log=log)
+        journal = Journal(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log)
         for event in events[:3]:
             await journal.record(event)
         server.kill()
@@ -130,11 +132,10 @@ async def test_a_redis_killed_between_events_costs_none(
         await server.start()
         async with running(make_recorder(redis, database_url, metrics, log)):
             await until_recorded(redis)
-            assert await Replay(redis=redis, spool=spool, metrics=metrics, log=log).step() == 6
+            assert await Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step() == 6
             await until_recorded(redis)
         await redis.aclose()
     assert await row_ids(database) == sorted(event.request_id for event in events)
-    assert await spool.count_waiting() == 0
 
 
 async def test_an_event_redis_took_without_saying_so_is_still_one_row(
@@ -152,11 +153,11 @@ async def test_an_event_redis_took_without_saying_so_is_still_one_row(
         half_deaf = create_redis(proxy.url, timeout_s=0.5)
         await half_deaf.ping()
         proxy.drops_replies = True
-        await Journal(redis=half_deaf, spool=spool, metrics=metrics, log=log).record(event)
+        await Journal(redis=half_deaf, spool=spool, recent=Recent(), metrics=metrics, log=log).record(event)
         await half_deaf.aclose()
     assert await streamed(redis) == [encode(event)]
     assert await spool.count_waiting() == 1
-    await Replay(redis=redis, spool=spool, metrics=metrics, log=log).step()
+    await Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step()
     assert await streamed(redis) == [encode(event)] * 2
     async with running(make_recorder(redis, database_url, metrics, log)):
         await until_recorded(redis)
@@ -169,7 +170,7 @@ async def test_no_answer_is_given_when_nothing_takes_the_event(
     spool: Spool, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
 ) -> None:
     redis = create_redis("redis://127.0.0.1:1/0", timeout_s=0.5)
-    journal = Journal(redis=redis, spool=spool, metrics=metrics, log=log)
+    journal = Journal(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log)
     with full_disk(after_bytes=16), pytest.raises(ApiError) as refusal:
         await journal.record(make_event(uuid4()))
     assert (refusal.value.kind.code, refusal.value.kind.status) == ("journal_unavailable", 503)
@@ -178,3 +179,30 @@ async def test_no_answer_is_given_when_nothing_takes_the_event(
     await journal.record(make_event(uuid4()))
     assert await spool.count_waiting() == 1
     await redis.aclose()
+
+
+async def test_a_running_journal_replays_its_own_spool(
+    redis: Redis, tmp_path: Path, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
+) -> None:
+    await redis.set(STREAM, "not a stream")
+    async with running_journal(redis=redis, spool_dir=tmp_path / "new" / "spool", metrics=metrics, log=log) as journal:
+        await journal.record(make_event(uuid4()))
+        assert counted(metrics, "vla_journal_writes_total", sink="spool") == 1
+        await redis.delete(STREAM)
+
+        async def is_streamed() -> bool:
+            return len(await streamed(redis)) == 1
+
+        await eventually(is_streamed)
+        await journal.record(make_event(uuid4()))
+    assert len(await streamed(redis)) == 2
+    assert len(lines.said("usage events go to the stream again")) == 1
+
+
+async def test_a_journal_without_a_spool_does_not_start(
+    redis: Redis, tmp_path: Path, metrics: Metrics, log: FilteringBoundLogger
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SpoolError):
+        async with running_journal(redis=redis, spool_dir=tmp_path / "file", metrics=metrics, log=log):
+            raise AssertionError("it started")

@@ -1,10 +1,13 @@
 """Spooled events find their way back into the stream: our own, and those of processes that were killed."""
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -13,19 +16,24 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.metrics import Metrics
 from control_plane.redis import create_redis
+from control_plane.usage.event import encode
+from control_plane.usage.journal import Journal
+from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
 from control_plane.usage.segment import segments
 from control_plane.usage.spool import Spool
 from control_plane.usage.stream import STREAM
 from tests.control_plane.eventually import eventually
+from tests.control_plane.own_servers import OwnServer, own_valkey
 from tests.control_plane.usage.conftest import Lines
-from tests.control_plane.usage.making import counted
+from tests.control_plane.usage.making import counted, make_event
 from tests.control_plane.usage.test_journal import streamed
 
 # Another API process: spools three events while Redis is away, says so, and waits to be killed.
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
+from uuid import uuid4
 from control_plane.usage.spool import Spool
 
 async def main() -> None:
@@ -49,17 +57,36 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 
 
 @pytest.fixture
-def replay(redis: Redis, spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> Replay:
+def recent() -> Recent:
+    """What the journal noted."""
+    return Recent()
+
+
+@pytest.fixture
+async def replay(
+    redis: Redis, spool: Spool, recent: Recent, metrics: Metrics, log: FilteringBoundLogger
+) -> AsyncIterator[Replay]:
     """Its replay, with a Redis that is there."""
-    return Replay(redis=redis, spool=spool, metrics=metrics, log=log)
+    replay = Replay(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log)
+    yield replay
+    await replay.stop()
 
 
-async def test_what_waits_is_moved_in_order_and_its_files_are_gone(
-    replay: Replay, spool: Spool, redis: Redis, metrics: Metrics
+@pytest.fixture
+def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Redis acknowledged is taken to be in its file at the next look."""
+    monkeypatch.setattr("control_plane.usage.replay.WRITTEN_WITHIN_S", 0.0)
+
+
+async def test_what_waits_is_moved_in_order_and_its_files_go_when_redis_has_written_it(
+    replay: Replay, spool: Spool, redis: Redis, metrics: Metrics, written_at_once: None
 ) -> None:
     events = [b"event %04d" % n for n in range(1200)]
     await asyncio.gather(*map(spool.append, events))
     assert await replay.step() == 1200
+    assert await streamed(redis) == events
+    assert counted(metrics, "vla_spool_events") == 1200
+    assert await replay.step() == 0
     assert await streamed(redis) == events
     assert segments(spool.folder) == []
     assert counted(metrics, "vla_spool_events") == 0
@@ -71,10 +98,10 @@ async def test_nothing_waits_and_nothing_happens(replay: Replay, redis: Redis) -
 
 
 async def test_what_waits_is_counted_while_redis_is_away(spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> None:
-    redis = create_redis("redis://127.0.0.1:1/0", timeout_s=0.5)
     await spool.append(b"event")
+    redis = create_redis("redis://127.0.0.1:1/0", timeout_s=0.5)
     with pytest.raises(RedisError):
-        await Replay(redis=redis, spool=spool, metrics=metrics, log=log).step()
+        await Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step()
     assert counted(metrics, "vla_spool_events") == 1
     assert len(segments(spool.folder)) == 1
     await redis.aclose()
@@ -105,7 +132,6 @@ async def test_events_of_a_killed_process_are_adopted_and_those_of_a_living_one_
         await other.wait()
     assert await replay.step() == 3
     assert await streamed(redis) == [b"one", b"two", b"three"]
-    assert segments(spool.folder) == []
 
 
 async def test_two_processes_that_replay_one_folder_move_each_event_once(
@@ -117,13 +143,17 @@ async def test_two_processes_that_replay_one_folder_move_each_event_once(
         await spool.append(events[-1])
         await spool.seal()
     other = Spool(spool.folder)
-    moved = await asyncio.gather(replay.step(), Replay(redis=redis, spool=other, metrics=metrics, log=log).step())
+    others = Replay(redis=redis, spool=other, recent=Recent(), metrics=metrics, log=log)
+    moved = await asyncio.gather(replay.step(), others.step())
     assert sum(moved) == 20
     assert sorted(await streamed(redis)) == events
+    await others.stop()
     await other.close()
 
 
-async def test_a_torn_tail_is_kept_aside_and_the_rest_is_moved(replay: Replay, spool: Spool, redis: Redis) -> None:
+async def test_a_torn_tail_is_kept_aside_and_the_rest_is_moved(
+    replay: Replay, spool: Spool, redis: Redis, written_at_once: None
+) -> None:
     await spool.append(b"whole")
     await spool.seal()
     (path,) = segments(spool.folder)
@@ -131,6 +161,7 @@ async def test_a_torn_tail_is_kept_aside_and_the_rest_is_moved(replay: Replay, s
         file.write(b"\x09\0\0\0torn")
     assert await replay.step() == 1
     assert await streamed(redis) == [b"whole"]
+    assert await replay.step() == 0
     assert [kept.suffix for kept in spool.folder.iterdir()] == [".torn"]
     assert await replay.step() == 0
 
@@ -145,3 +176,87 @@ async def test_it_watches_in_the_background_until_it_is_stopped(replay: Replay, 
     await eventually(is_moved)
     await replay.stop()
     assert len(lines.said("spooled usage events moved to the stream")) == 1
+
+
+@dataclass
+class Forgetful:
+    """A Redis of this test's own that can be killed as if it had not written its last commands: an fsync was under way."""
+
+    server: OwnServer
+    file: Path
+    written_bytes: int = 0
+
+    def is_all_written(self) -> None:
+        """From here on it only acknowledges."""
+        self.written_bytes = self.file.stat().st_size
+
+    async def die_and_come_back(self) -> None:
+        """Killed, and started from what it had written."""
+        self.server.kill()
+        os.truncate(self.file, self.written_bytes)
+        await self.server.start()
+
+
+def only_file(folder: Path, pattern: str) -> Path:
+    """The one that is there."""
+    (file,) = folder.glob(pattern)
+    return file
+
+
+@pytest.fixture
+async def forgetful() -> AsyncIterator[Forgetful]:
+    """A running one."""
+    async with own_valkey() as server:
+        async with create_redis(server.url, timeout_s=5.0) as redis:
+            folder = str((await redis.config_get("dir"))["dir"])
+        yield Forgetful(server, only_file(Path(folder) / "appendonlydir", "*.incr.aof"))
+
+
+async def test_what_redis_acknowledged_and_forgot_is_added_again(
+    forgetful: Forgetful, spool: Spool, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
+) -> None:
+    events, recent = [make_event(uuid4()) for _ in range(6)], Recent()
+    async with create_redis(forgetful.server.url, timeout_s=5.0) as redis:
+        journal = Journal(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log)
+        replay = Replay(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log)
+        for event in events[:3]:
+            await journal.record(event)
+        await replay.step()
+        forgetful.is_all_written()
+        for event in events[3:]:
+            await journal.record(event)
+        await forgetful.die_and_come_back()
+        assert set(await streamed(redis)) == {encode(event) for event in events[:3]}
+        await replay.step()
+        assert set(await streamed(redis)) == {encode(event) for event in events}
+        length = await redis.xlen(STREAM)
+        await replay.step()
+        assert await redis.xlen(STREAM) == length
+    assert [line["events"] for line in lines.said("another Redis answers: recent usage events added again")] == [6]
+
+
+async def test_a_moved_segment_stays_until_redis_has_written_it(
+    forgetful: Forgetful, spool: Spool, metrics: Metrics, log: FilteringBoundLogger
+) -> None:
+    async with create_redis(forgetful.server.url, timeout_s=5.0) as redis:
+        replay = Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log)
+        forgetful.is_all_written()
+        await spool.append(b"event")
+        assert await replay.step() == 1
+        await forgetful.die_and_come_back()
+        assert await streamed(redis) == []
+        assert await replay.step() == 1
+        assert await streamed(redis) == [b"event"]
+        await replay.stop()
+
+
+async def test_events_that_redis_has_written_are_let_go(
+    replay: Replay, recent: Recent, redis: Redis, written_at_once: None
+) -> None:
+    await replay.step()
+    recent.note(b"event")
+    await replay.step()
+    assert await streamed(redis) == [b"event"]  # the first answer: another process, for all that is known
+    await replay.step()
+    assert len(recent) == 0
+    assert await streamed(redis) == [b"event"]

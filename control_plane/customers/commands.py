@@ -1,0 +1,186 @@
+"""`vlaapi customers …`: create, list and change customers. Words and output only; what happens is in `verbs.py`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from billing.tiers import Tier
+from control_plane.customers.verbs import (
+    LIMITS,
+    ChangedCustomer,
+    CreatedCustomer,
+    CustomerSummary,
+    NewCustomer,
+    Overrides,
+    create_customer,
+    list_customers,
+    set_active,
+    set_limits,
+    set_tier,
+)
+from control_plane.errors import ApiError
+from control_plane.identity.public_id import public_id
+from control_plane.keys.commands import CustomerId, issued_as_json, issued_as_lines
+from control_plane.keys.terminal import (
+    AsJson,
+    given_or_asked,
+    id_of,
+    is_terminal,
+    on_stores,
+    print_json,
+    print_lines,
+    print_table,
+    tell_if_unheard,
+)
+from control_plane.keys.verbs import NewKey, Stores
+
+commands = typer.Typer(help="Create, list and change customers.", no_args_is_help=True)
+
+_OWN = "Instead of the tier's."
+_OWN_OR_TIER = "A number, or `tier` to go back to the tier's."
+
+
+@commands.command("create")
+def create(
+    ctx: typer.Context,
+    company_name: Annotated[str | None, typer.Option("--company-name", "--company", help="Who pays.")] = None,
+    email: Annotated[str | None, typer.Option(help="Where invoices and notices go; one customer each.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="What they have bought.  [default: free]")] = None,
+    per_minute: Annotated[int | None, typer.Option(help=_OWN)] = None,
+    per_day: Annotated[int | None, typer.Option(help=_OWN)] = None,
+    per_month: Annotated[int | None, typer.Option(help=_OWN)] = None,
+    concurrency: Annotated[int | None, typer.Option(help=_OWN)] = None,
+    zero_retention: Annotated[bool, typer.Option("--zero-retention", help="Keep no instruction and no action.")] = False,
+    key_name: Annotated[str, typer.Option(help="What the first key is for.")] = "default",
+    key_per_minute: Annotated[int | None, typer.Option(help="A cap of the first key's own.")] = None,
+    expires_in_days: Annotated[int | None, typer.Option(help="When the first key ends.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A customer and their first key, which is shown now and never again. Asks for what is missing when a person is there."""
+    is_asking = is_terminal() and (company_name is None or email is None)
+    company_name = given_or_asked(company_name, field="company_name", question="Company name")
+    email = given_or_asked(email, field="email", question="E-mail")
+    overrides = {"per_minute": per_minute, "per_day": per_day, "per_month": per_month, "concurrency": concurrency}
+    new = NewCustomer(
+        company_name=company_name,
+        email=email,
+        tier=tier or _asked_tier(is_asking=is_asking),
+        overrides=overrides,
+        is_zero_retention=zero_retention,
+    )
+    key = NewKey(name=key_name, per_minute=key_per_minute, expires_in_days=expires_in_days)
+    created = on_stores(ctx, lambda stores: create_customer(stores, new, key))
+    _print_created(created, as_json=as_json)
+
+
+@commands.command("list")
+def list_(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Every customer and the limits in force."""
+    customers = on_stores(ctx, lambda stores: list_customers(stores.engine))
+    if as_json:
+        print_json({"customers": [_as_json(customer) for customer in customers]})
+    else:
+        print_table([_as_row(customer) for customer in customers])
+
+
+@commands.command("set-tier")
+def set_tier_(ctx: typer.Context, customer: CustomerId, tier: Tier, as_json: AsJson = False) -> None:
+    """Another tier, from the next request on."""
+    _change(ctx, customer, lambda stores, id_: set_tier(stores, id_, tier), as_json=as_json)
+
+
+@commands.command("set-limits")
+def set_limits_(
+    ctx: typer.Context,
+    customer: CustomerId,
+    per_minute: Annotated[str | None, typer.Option(help=_OWN_OR_TIER)] = None,
+    per_day: Annotated[str | None, typer.Option(help=_OWN_OR_TIER)] = None,
+    per_month: Annotated[str | None, typer.Option(help=_OWN_OR_TIER)] = None,
+    concurrency: Annotated[str | None, typer.Option(help=_OWN_OR_TIER)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limits of the customer's own. What is not named stays as it is."""
+    given = dict(zip(LIMITS, (per_minute, per_day, per_month, concurrency), strict=True))
+    overrides: Overrides = {name: _own_or_tier(name, text) for name, text in given.items() if text is not None}
+    _change(ctx, customer, lambda stores, id_: set_limits(stores, id_, overrides), as_json=as_json)
+
+
+@commands.command("deactivate")
+def deactivate(ctx: typer.Context, customer: CustomerId, as_json: AsJson = False) -> None:
+    """Refuses every key of this customer, until activated again."""
+    _change(ctx, customer, lambda stores, id_: set_active(stores, id_, is_active=False), as_json=as_json)
+
+
+@commands.command("activate")
+def activate(ctx: typer.Context, customer: CustomerId, as_json: AsJson = False) -> None:
+    """Lets the customer's keys in again."""
+    _change(ctx, customer, lambda stores, id_: set_active(stores, id_, is_active=True), as_json=as_json)
+
+
+def _change(
+    ctx: typer.Context, customer: str, verb: Callable[[Stores, UUID], Awaitable[ChangedCustomer]], *, as_json: bool
+) -> None:
+    customer_id = id_of("customer", "cus", customer)
+    changed = on_stores(ctx, lambda stores: verb(stores, customer_id))
+    if as_json:
+        print_json({"customer": _as_json(changed.customer), "is_announced": changed.is_announced})
+    else:
+        print_lines(_as_row(changed.customer))
+    tell_if_unheard(is_announced=changed.is_announced)
+
+
+def _asked_tier(*, is_asking: bool) -> Tier:
+    if not is_asking:
+        return Tier.FREE
+    answer: str = typer.prompt(f"Tier ({', '.join(Tier)})", default=Tier.FREE.value, err=True)
+    if answer not in set(Tier):
+        raise ApiError("invalid_field", f"tier must be one of {', '.join(Tier)}.", param="tier")
+    return Tier(answer)
+
+
+def _own_or_tier(name: str, text: str) -> int | None:
+    if text == "tier":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ApiError("invalid_field", f"{name} must be a whole number, or `tier`.", param=name)
+    return int(text)
+
+
+def _print_created(created: CreatedCustomer, *, as_json: bool) -> None:
+    customer = created.customer
+    if as_json:
+        described = {"customer": _as_json(customer), "key": issued_as_json(created.key)}
+        print_json({"api_key": created.key.text, **described, "is_announced": created.is_announced})
+    else:
+        print_lines(_as_row(customer) | issued_as_lines(created.key))
+    tell_if_unheard(is_announced=created.is_announced)
+
+
+def _as_json(customer: CustomerSummary) -> dict[str, Any]:
+    return {
+        "id": public_id("cus", customer.id),
+        "company_name": customer.company_name,
+        "email": customer.email,
+        "tier": customer.tier.value,
+        "limits": asdict(customer.limits),
+        "is_active": customer.is_active,
+        "is_zero_retention": customer.is_zero_retention,
+        "created_at": customer.created_at,
+    }
+
+
+def _as_row(customer: CustomerSummary) -> dict[str, object]:
+    limits = customer.limits
+    month = "unlimited" if limits.per_month is None else f"{limits.per_month}/month"
+    return {
+        "customer": public_id("cus", customer.id),
+        "company": customer.company_name,
+        "email": customer.email,
+        "tier": customer.tier.value,
+        "limits": f"{limits.per_minute}/minute, {limits.per_day}/day, {month}, {limits.concurrency} at once",
+        "active": "yes" if customer.is_active else "no",
+        "retention": "zero" if customer.is_zero_retention else "usual",
+    }

@@ -1,0 +1,150 @@
+"""What can be done with customers. Each verb is one transaction, then an announcement about every key of the customer.
+
+As in `keys.verbs`: what was committed stays so when Redis is away, and the result says whether processes were told.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from billing.tiers import Tier
+from control_plane.customers.tables import customer_accounts
+from control_plane.db import database_errors
+from control_plane.errors import ApiError
+from control_plane.identity.principal import RateLimits, limits_in_force
+from control_plane.identity.public_id import new_id, public_id
+from control_plane.keys.fields import clean_email, clean_name, positive
+from control_plane.keys.tables import api_keys
+from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, no_such
+
+MAX_COMPANY_NAME = 200
+
+
+# The limits that a customer may have of their own; None goes back to the tier's, and what is not named stays as it is.
+LIMITS = ("per_minute", "per_day", "per_month", "concurrency")
+Overrides = Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCustomer:
+    """What is known about a customer at the beginning."""
+
+    company_name: str
+    email: str
+    tier: Tier = Tier.FREE
+    overrides: Overrides = field(default_factory=dict)
+    is_zero_retention: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSummary:
+    """A customer as lists show them; `limits` are those in force."""
+
+    id: UUID
+    company_name: str
+    email: str
+    tier: Tier
+    limits: RateLimits
+    is_active: bool
+    is_zero_retention: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedCustomer:
+    """A new customer with their first key, and whether running processes were told."""
+
+    customer: CustomerSummary
+    key: IssuedKey
+    is_announced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedCustomer:
+    """A customer after a change, and whether running processes were told."""
+
+    customer: CustomerSummary
+    is_announced: bool
+
+
+async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> CreatedCustomer:
+    """The customer and their first key, or neither."""
+    values = {
+        "id": new_id(),
+        "company_name": clean_name(new.company_name, field="company_name", max_length=MAX_COMPANY_NAME),
+        "email": clean_email(new.email),
+        "tier": new.tier.value,
+        "is_zero_retention": new.is_zero_retention,
+        **_checked(new.overrides),
+    }
+    statement = insert(customer_accounts).values(values).on_conflict_do_nothing().returning(customer_accounts)
+    with database_errors():
+        async with stores.engine.begin() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
+            issued = await issue(connection, row.id, key, pepper=stores.pepper)
+    return CreatedCustomer(customer=_summary(row), key=issued, is_announced=await announce(stores.redis, [issued.digest]))
+
+
+async def set_tier(stores: Stores, customer_id: UUID, tier: Tier) -> ChangedCustomer:
+    """Another tier, from the next request on. Overrides stay."""
+    return await _change(stores, customer_id, {"tier": tier.value})
+
+
+async def set_limits(stores: Stores, customer_id: UUID, overrides: Overrides) -> ChangedCustomer:
+    """Limits of the customer's own."""
+    if not overrides:
+        raise ApiError("missing_field", f"say which limit: one of {', '.join(LIMITS)}.", param="limits")
+    return await _change(stores, customer_id, _checked(overrides))
+
+
+async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> ChangedCustomer:
+    """Whether any key of this customer is let in."""
+    return await _change(stores, customer_id, {"is_active": is_active})
+
+
+async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
+    """All customers, oldest first."""
+    query = select(customer_accounts).order_by(customer_accounts.c.created_at, customer_accounts.c.id)
+    with database_errors():
+        async with engine.connect() as connection:
+            return [_summary(row) for row in await connection.execute(query)]
+
+
+async def _change(stores: Stores, customer_id: UUID, values: Mapping[str, object]) -> ChangedCustomer:
+    statement = update(customer_accounts).where(customer_accounts.c.id == customer_id).values(values)
+    with database_errors():
+        async with stores.engine.begin() as connection:
+            row = (await connection.execute(statement.returning(customer_accounts))).one_or_none()
+            keys = await connection.scalars(select(api_keys.c.digest).where(api_keys.c.customer_id == customer_id))
+            digests = keys.all()
+    if row is None:
+        raise no_such("customer", public_id("cus", customer_id))
+    return ChangedCustomer(customer=_summary(row), is_announced=await announce(stores.redis, digests))
+
+
+def _checked(overrides: Overrides) -> dict[str, int | None]:
+    return {name: positive(overrides[name], field=name) for name in LIMITS if name in overrides}
+
+
+def _summary(row: Row[Any]) -> CustomerSummary:
+    tier = Tier(row.tier)
+    return CustomerSummary(
+        id=row.id,
+        company_name=row.company_name,
+        email=row.email,
+        tier=tier,
+        limits=limits_in_force(
+            tier, per_minute=row.per_minute, per_day=row.per_day, per_month=row.per_month, concurrency=row.concurrency
+        ),
+        is_active=row.is_active,
+        is_zero_retention=row.is_zero_retention,
+        created_at=row.created_at,
+    )

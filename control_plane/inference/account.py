@@ -1,0 +1,117 @@
+"""Steps 4 and 9: an admitted request and its one usage event, written exactly once however the request ends.
+
+Answered or refused by the guard: the pipeline writes it before the answer leaves. Anything else (a 4xx, a time-out, our fault, a
+caller who hung up): it is written on the way out, and what was our fault is given back to the caller's limits.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
+from control_plane.inference.observation import Observation
+from control_plane.inference.seams import Admission, Journal
+from control_plane.inference.trace import UNKNOWN, Trace
+from control_plane.usage.event import UsageEvent, UsageStatus
+from control_plane.usage.request_id import instant_of
+from safety.verdict import Decision, Verdict
+
+_T = TypeVar("_T")
+
+CANCELLED = "cancelled"  # the caller hung up, or this process is stopping
+_ENDED_AS = {"timeout": UsageStatus.TIMEOUT, "internal": UsageStatus.ERROR, "unavailable": UsageStatus.ERROR}
+
+
+class Account:
+    """One admitted request. Use as `async with`; `observation` is filled in as soon as it is known."""
+
+    def __init__(
+        self, *, trace: Trace, principal: Principal, admission: Admission, journal: Journal, log: FilteringBoundLogger
+    ) -> None:
+        self.trace = trace
+        self.principal = principal
+        self.admission = admission
+        self.observation: Observation | None = None
+        self._journal = journal
+        self._log = log
+        self._is_written = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, failure: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Writes off a request that failed; the failure itself goes on its way."""
+        if failure is None:
+            return
+        if isinstance(failure, ApiError):
+            failure.headers.update(self.admission.headers())
+        if not self._is_written:
+            await self._write_off(failure)
+
+    async def write(self, verdict: Verdict) -> None:
+        """The event of a request that reached a verdict; on return it is durable. Raises ApiError `journal_unavailable`."""
+        is_refused = verdict.decision is Decision.REJECT
+        event = self._event(UsageStatus.REFUSED if is_refused else UsageStatus.SUCCESS, verdict=verdict)
+        # Tried once: a failed write may have arrived all the same, and a second, different event would contradict it.
+        self._is_written = True
+        await to_the_end(self._journal.record(event, together_with=self.admission.settle_into))
+
+    async def _write_off(self, failure: BaseException) -> None:
+        status, code, is_our_fault = _ending(failure)
+        end = self.admission.give_back_into if is_our_fault else self.admission.settle_into
+        self._is_written = True
+        try:
+            await to_the_end(self._journal.record(self._event(status, error_code=code), together_with=end))
+        except ApiError as unwritten:
+            self._log.error("usage_event_not_written", request_id=self.trace.public_id, status=status, code=unwritten.kind.code)
+
+    def _event(self, status: UsageStatus, *, verdict: Verdict | None = None, error_code: str | None = None) -> UsageEvent:
+        trace, observation = self.trace, self.observation
+        is_kept = not self.principal.is_zero_retention
+        is_acted_on = verdict is not None and verdict.decision is not Decision.REJECT
+        return UsageEvent(
+            request_id=trace.request_id,
+            customer_id=self.principal.customer_id,
+            key_id=self.principal.key_id,
+            occurred_at=instant_of(trace.request_id),
+            route=trace.route,
+            policy=trace.policy,
+            policy_version=0 if observation is None else observation.policy.manifest.version,
+            robot_type=UNKNOWN if observation is None else observation.robot_type,
+            status=status,
+            latency_ms=trace.total_ms(),
+            compute_ms=trace.stages_ms.get("compute"),
+            instruction=observation.instruction if observation is not None and is_kept else None,
+            action=verdict.actions.tolist() if verdict is not None and is_acted_on and is_kept else None,
+            decision=None if verdict is None else verdict.decision.value,
+            safety_score=None if verdict is None else verdict.overall_score,
+            limiting_rule=None if verdict is None else verdict.limiting_rule,
+            error_code=error_code,
+            session_id=None if observation is None else observation.session_id,
+        )
+
+
+def _ending(failure: BaseException) -> tuple[UsageStatus, str, bool]:
+    """How the request ended, its code, and whether that was our fault."""
+    if isinstance(failure, ApiError):
+        status = _ENDED_AS.get(failure.kind.type, UsageStatus.INVALID)
+        return status, failure.kind.code, status is not UsageStatus.INVALID
+    if isinstance(failure, asyncio.CancelledError):
+        return UsageStatus.ERROR, CANCELLED, False
+    return UsageStatus.ERROR, "internal_error", True
+
+
+async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Awaits `work`; a cancellation that comes meanwhile is delivered after it, never in its middle."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,105 @@
+"""Step 10: the answer as a value, and as the JSON of the REST door. Field by field it is DESIGN §7.
+
+Other doors render the same value in their own wire format. Knows no HTTP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from control_plane.inference.observation import Observation
+from control_plane.inference.seams import Admission
+from control_plane.inference.trace import Trace
+from safety.verdict import Decision, Verdict
+from safety.wire import fallback_json, verdict_json
+
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the pipeline gives to a door."""
+
+    trace: Trace
+    observation: Observation
+    verdict: Verdict
+    admission: Admission
+
+    @property
+    def is_refused(self) -> bool:
+        """True when the guard let no motion through."""
+        return self.verdict.decision is Decision.REJECT
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """The motion. `values` is the first step of `chunk`; both are empty when the guard refused."""
+
+    values: list[float]
+    chunk: list[list[float]]
+    kind: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    frame: str
+    horizon: int
+    control_hz: float
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of the limits after this request; null is unlimited."""
+
+    requests_remaining_minute: int | None
+    requests_remaining_day: int | None
+    requests_remaining_month: int | None
+
+
+class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a 200."""
+
+    request_id: str
+    model: str
+    model_version: str
+    robot_type: str
+    session_id: str | None
+    seq: int | None
+    action: Action
+    safety: Mapping[str, Any]
+    timings_ms: Mapping[str, float]
+    usage: Usage
+    fallback: Mapping[str, Any] | UnsetType = UNSET
+
+
+def body_of(answer: Answer) -> bytes:
+    """The JSON bytes."""
+    trace, observation, verdict, admission = answer.trace, answer.observation, answer.verdict, answer.admission
+    manifest = observation.policy.manifest
+    chunk: list[list[float]] = verdict.actions.tolist()
+    wire = InferenceAnswer(
+        request_id=trace.public_id,
+        model=manifest.policy,
+        model_version=str(manifest.version),
+        robot_type=observation.robot_type,
+        session_id=observation.session_id,
+        seq=observation.seq,
+        action=Action(
+            values=chunk[0] if chunk else [],
+            chunk=chunk,
+            kind=manifest.action.kind.value,
+            names=manifest.action.names,
+            units=manifest.action.units,
+            frame=manifest.action.frame,
+            horizon=manifest.action.horizon,
+            control_hz=manifest.action.control_hz,
+        ),
+        safety=verdict_json(verdict),
+        timings_ms={stage: round(spent_ms, 3) for stage, spent_ms in trace.stages_ms.items()},
+        usage=Usage(
+            requests_remaining_minute=admission.remaining_minute,
+            requests_remaining_day=admission.remaining_day,
+            requests_remaining_month=admission.remaining_month,
+        ),
+        fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
+    )
+    return _ENCODER.encode(wire)

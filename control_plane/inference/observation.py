@@ -1,0 +1,68 @@
+"""The frozen values that travel down the pipeline: what was asked, and what of it the policy will see.
+
+    Inquiry       as the caller sent it, whatever the wire; well-formed, not yet held against any policy
+    Observation   held against a policy's manifest: every camera known, state complete, robot fitting
+    Prepared      the tensors for Triton, and how long decoding and preparing took
+
+Knows no HTTP, no wire format and no store.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.triton import Tensor
+from export.contract.manifest import Camera
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """`image` is for the policy's first camera; `images` are by camera name. Encoded pictures, not pixels."""
+
+    image: bytes | None
+    images: Mapping[str, bytes]
+    instruction: str
+    model: str | None = None
+    robot_type: str | None = None
+    state: tuple[float, ...] | None = None
+    unnorm_key: str | None = None
+    deadline_ms: int | None = None
+    session_id: str | None = None
+    seq: int | None = None
+    obs_age_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One encoded image, the camera it is for and the request field it came from."""
+
+    camera: Camera
+    encoded: bytes
+    param: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the policy will be asked. `state` is float32 (len(manifest.state.names),), or None when it was not sent."""
+
+    policy: ServedPolicy
+    robot_type: str
+    pictures: tuple[Picture, ...]
+    instruction: str
+    state: NDArray[np.float32] | None
+    unnorm_key: str | None
+    session_id: str | None
+    seq: int | None
+    obs_age_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Triton's inputs, with the time each half took inside the worker thread."""
+
+    inputs: tuple[Tensor, ...]
+    decode_ms: float
+    preprocess_ms: float

@@ -1,0 +1,58 @@
+"""Step 6: pictures are decoded and resized exactly as the manifest says, words become token ids, all in worker threads.
+
+The rules themselves live in `export.contract`, shared with the trainer and the exporter. Pillow lets go of the interpreter while
+it decodes and resizes, so the event loop keeps turning. Called by the pipeline with an observation that has passed the contract.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control_plane.errors import ApiError
+from control_plane.inference import images
+from control_plane.inference.observation import Observation, Prepared
+from control_plane.policies.tensors import instruction_tensor, picture_tensor, state_tensors
+from export.contract.preprocess import resize
+from export.contract.tokenize import InstructionTooLong
+
+
+class Preprocessor:
+    """A small pool of threads. Make it once per process; `close` when the process ends."""
+
+    def __init__(self, *, threads: int, max_pixels: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._max_pixels = max_pixels
+
+    async def prepare(self, observation: Observation) -> Prepared:
+        """The tensors of this observation. Raises invalid_image or invalid_instruction naming the field."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, observation, self._max_pixels)
+
+    def close(self) -> None:
+        """Lets go of the threads; what has begun is finished."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prepare(observation: Observation, max_pixels: int) -> Prepared:
+    """The same in the calling thread."""
+    began = perf_counter()
+    decoded = [images.decode(picture.encoded, param=picture.param, max_pixels=max_pixels) for picture in observation.pictures]
+    split = perf_counter()
+    manifest = observation.policy.manifest
+    pictures = zip(observation.pictures, decoded, strict=True)
+    inputs = (
+        *(picture_tensor(picture.camera, resize(image, picture.camera)) for picture, image in pictures),
+        instruction_tensor(manifest.instruction, _ids(observation)),
+        *state_tensors(manifest.state, observation.state),
+    )
+    return Prepared(inputs=inputs, decode_ms=(split - began) * 1e3, preprocess_ms=(perf_counter() - split) * 1e3)
+
+
+def _ids(observation: Observation) -> NDArray[np.int64]:
+    try:
+        return observation.policy.tokenizer.ids(observation.instruction)
+    except InstructionTooLong as fault:
+        message = f"The instruction has {fault.length} {fault.unit}, this model takes {fault.limit}."
+        raise ApiError("invalid_instruction", message, param="instruction") from None

@@ -1,0 +1,55 @@
+"""A request that was let in: what is left, and how it ends. Counts nothing itself: the journal carries its commands to Redis."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from redis.asyncio.client import Pipeline
+
+from control_plane.identity.principal import RateLimits
+from control_plane.limits.standing import Standing
+
+
+class Lease(Protocol):
+    """A place among the customer's concurrent requests, and what was counted for it."""
+
+    def settle_into(self, pipeline: Pipeline) -> None:
+        """Adds what frees the place."""
+
+    def give_back_into(self, pipeline: Pipeline) -> None:
+        """Adds what frees the place and undoes the counting, once, however often it is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """End it with one of `settle_into` and `give_back_into`; one that is never ended frees its place when its lease ends."""
+
+    limits: RateLimits
+    standing: Standing
+    lease: Lease
+
+    @property
+    def remaining_minute(self) -> int:
+        """Requests left now, the key's own cap included."""
+        return self.standing.tightest_minute.remaining
+
+    @property
+    def remaining_day(self) -> int | None:
+        """Requests left until midnight UTC. None: not known, because Redis is away."""
+        return None if self.standing.day is None else self.standing.day.remaining
+
+    @property
+    def remaining_month(self) -> int | None:
+        """Requests left until the month ends (UTC). None: unlimited, or not known."""
+        return None if self.standing.month is None else self.standing.month.remaining
+
+    def headers(self) -> dict[str, str]:
+        """The rate limit headers of the answer."""
+        return self.standing.headers()
+
+    def settle_into(self, pipeline: Pipeline) -> None:
+        """The request stays counted."""
+        self.lease.settle_into(pipeline)
+
+    def give_back_into(self, pipeline: Pipeline) -> None:
+        """The work failed by our fault: the request is not counted."""
+        self.lease.give_back_into(pipeline)

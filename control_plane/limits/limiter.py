@@ -1,0 +1,186 @@
+"""Step 4: may this customer send one more? One Lua script, one round trip, all limits or none, on Redis's clock.
+
+Counted per customer over all keys; a key may carry a lower minute of its own. Degrades when Redis is away: `local_share.py`
+decides, and `vla_limiter_fallback_total` says so. Knows no HTTP framework; the journal carries what ends an admission.
+"""
+
+import hashlib
+from calendar import monthrange
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import NoScriptError
+
+from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
+from control_plane.limits.admission import Admission
+from control_plane.limits.bucket import Bucket
+from control_plane.limits.local_share import MINUTE_US, LocalShare, minute_window
+from control_plane.limits.standing import RefusedBy, Standing, Window
+from control_plane.metrics import Metrics
+from control_plane.redis import REDIS_AWAY
+
+_DAY_S = 86_400
+_US = 1_000_000
+
+
+def lua(*names: str) -> bytes:
+    """The scripts of this folder, joined."""
+    return b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What admit.lua answers, in its order."""
+
+    refused_by: bytes
+    wait_us: int
+    now_us: int
+    drained_at_us: int
+    key_drained_at_us: int
+    day: int
+    day_used: int
+    month: int
+    month_used: int
+    month_ends_s: int
+
+
+class Limiter:
+    """One per process. `processes` is how many API processes share each customer's limits while Redis is away."""
+
+    def __init__(self, *, redis: Redis, processes: int, metrics: Metrics, minute_us: int = MINUTE_US) -> None:
+        self._redis = redis
+        self._metrics = metrics
+        self._minute_us = minute_us
+        self._local = LocalShare(processes=processes)
+        self._admit = lua("calendar.lua", "admit.lua")
+        self._admit_sha = hashlib.sha1(self._admit, usedforsecurity=False).hexdigest()
+        self._give_back = lua("give_back.lua")
+
+    async def admit(self, principal: Principal, lease_id: str, lease_ms: int) -> Admission:
+        """Counts one request and takes one place for at most `lease_ms`. The same `lease_id` again counts nothing more.
+
+        Raises ApiError: minute_limit, day_limit, month_limit, concurrency_limit, with `Retry-After` and the headers.
+        """
+        lease = lease_id.encode()
+        keys = _keys(principal)
+        try:
+            reply = _Reply(*await self._run(*keys, *self._arguments(principal, lease, lease_ms)))
+        except REDIS_AWAY:
+            return self._admit_locally(principal)
+        standing = self._standing(principal, reply)
+        if reply.refused_by:
+            raise standing.refusal(cast(RefusedBy, reply.refused_by.decode()), reply.wait_us)
+        undo = self._undo(principal, lease, reply)
+        return Admission(
+            limits=principal.limits, standing=standing, lease=_RedisLease(keys=keys, id=lease, script=self._give_back, undo=undo)
+        )
+
+    async def _run(self, *keys_and_arguments: bytes) -> list[Any]:
+        try:
+            return cast(list[Any], await self._redis.evalsha(self._admit_sha, 3, *keys_and_arguments))
+        except NoScriptError:  # a restarted or flushed Redis has forgotten it; EVAL makes it known again
+            return cast(list[Any], await self._redis.eval(self._admit.decode(), 3, *keys_and_arguments))
+
+    def _arguments(self, principal: Principal, lease: bytes, lease_ms: int) -> tuple[bytes, ...]:
+        limits = principal.limits
+        return (
+            lease,
+            b"%d" % lease_ms,
+            b"%d" % self._minute_us,
+            b"%d" % limits.per_minute,
+            b"%d" % limits.per_day,
+            _or_empty(limits.per_month),
+            b"%d" % limits.concurrency,
+            _or_empty(principal.key_per_minute),
+        )
+
+    def _undo(self, principal: Principal, lease: bytes, reply: _Reply) -> tuple[bytes, ...]:
+        own = principal.key_per_minute
+        return (
+            lease,
+            b"%d" % reply.drained_at_us,
+            b"%d" % self._bucket(principal.limits.per_minute).interval_us,
+            _or_empty(None if own is None else reply.key_drained_at_us),
+            _or_empty(None if own is None else self._bucket(own).interval_us),
+            b"%d" % reply.day,
+            b"%d" % reply.month,
+        )
+
+    def _admit_locally(self, principal: Principal) -> Admission:
+        try:
+            admission = self._local.admit(principal)
+        except ApiError:
+            self._metrics.limiter_fallback.labels("refused").inc()
+            raise
+        self._metrics.limiter_fallback.labels("admitted").inc()
+        return admission
+
+    def _bucket(self, limit: int, level_us: int = 0) -> Bucket:
+        return Bucket(limit, self._minute_us, level_us)
+
+    def _standing(self, principal: Principal, reply: _Reply) -> Standing:
+        limits, own = principal.limits, principal.key_per_minute
+        minute = self._bucket(limits.per_minute, reply.drained_at_us - reply.now_us)
+        day_ends_us = (reply.day + 1) * _DAY_S * _US - reply.now_us
+        month_ends_us = reply.month_ends_s * _US - reply.now_us
+        year, month = divmod(reply.month, 12)
+        return Standing(
+            minute=minute_window("minute", minute),
+            key_minute=None
+            if own is None
+            else minute_window("key-minute", self._bucket(own, reply.key_drained_at_us - reply.now_us)),
+            day=_calendar_window("day", limits.per_day, reply.day_used, ends_in_us=day_ends_us, length_s=_DAY_S),
+            month=None
+            if limits.per_month is None
+            else _calendar_window(
+                "month",
+                limits.per_month,
+                reply.month_used,
+                ends_in_us=month_ends_us,
+                length_s=monthrange(year, month + 1)[1] * _DAY_S,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RedisLease:
+    keys: tuple[bytes, bytes, bytes]
+    id: bytes
+    script: bytes
+    undo: tuple[bytes, ...]
+
+    def settle_into(self, pipeline: Pipeline) -> None:
+        pipeline.zrem(self.keys[1], self.id)
+
+    def give_back_into(self, pipeline: Pipeline) -> None:
+        # EVAL and not EVALSHA: inside someone else's pipeline there is nobody to answer NOSCRIPT. It is short, and rare.
+        pipeline.eval(self.script.decode(), 3, *self.keys, *self.undo)
+
+
+def _keys(principal: Principal) -> tuple[bytes, bytes, bytes]:
+    """All with the customer's hash tag, so that a cluster keeps them on one node."""
+    customer = principal.customer_id.hex.encode()
+    return (
+        b"vla:limits:{%b}" % customer,
+        b"vla:leases:{%b}" % customer,
+        b"vla:limits:{%b}:%b" % (customer, principal.key_id.hex.encode()),
+    )
+
+
+def _or_empty(number: int | None) -> bytes:
+    return b"" if number is None else b"%d" % number
+
+
+def _calendar_window(name: str, quota: int, used: int, *, ends_in_us: int, length_s: int) -> Window:
+    return Window(
+        name=name,
+        quota=quota,
+        length_s=length_s,
+        remaining=max(0, quota - used),
+        grows_in_us=ends_in_us,
+        full_in_us=ends_in_us,
+    )

@@ -1,0 +1,73 @@
+"""Structured logs: one JSON object a line on standard output, ours and every library's alike.
+
+What may be logged is decided where it is logged (ids, codes, times; never a key, a picture or an instruction); as a second
+wall, anything shaped like one of our API keys is cut here from whatever a library puts into a message or a traceback.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+_HAS_ITS_OWN_HANDLERS = "uvicorn"  # in text; `uvicorn.access` is left alone, because a handler in reach would switch it on
+_KEY = re.compile(r"(vla_[a-z]+_\w{4})\w+")
+
+
+def create_log(level: str, stream: BinaryIO | None = None) -> FilteringBoundLogger:
+    """The process's log. Pass it on as a value; `adopt_libraries` sends what other libraries log the same way."""
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(stream or sys.stdout.buffer),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _cut_secrets,
+            _as_json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
+    return log
+
+
+def adopt_libraries(log: FilteringBoundLogger, level: str) -> Callable[[], None]:
+    """Sends the standard library's logging (uvicorn, SQLAlchemy, asyncio) into `log`. Returns what undoes it."""
+    root, server, handler = logging.getLogger(), logging.getLogger(_HAS_ITS_OWN_HANDLERS), _ToLog(log)
+    before = (root.level, server.handlers, server.propagate)
+    root.addHandler(handler)
+    root.setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level.upper()]))
+    server.handlers, server.propagate = [], True
+
+    def undo() -> None:
+        root.removeHandler(handler)
+        level_before, server.handlers, server.propagate = before
+        root.setLevel(level_before)
+
+    return undo
+
+
+class _ToLog(logging.Handler):
+    """One record of the standard library becomes one line of ours."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(max(record.levelno, logging.DEBUG), logging.CRITICAL)
+        self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+
+
+def _cut_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if isinstance(value, str) and "vla_" in value:
+            event[name] = _KEY.sub(r"\1…", value)
+    return event
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)

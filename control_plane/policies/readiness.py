@@ -1,0 +1,63 @@
+"""Whether each policy answers right now: a canary inference, remembered for a second, never two at once.
+
+Asking Triton whether it is ready is not enough: its health stays green over a dead Python process, and a broken one answers
+success with nothing inside. Called by `/ready` and `/v1/models`; counts and bills nothing.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from enum import StrEnum
+from time import monotonic
+
+from control_plane.policies.catalogue import Catalogue, ServedPolicy
+from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs
+from control_plane.triton import Triton, TritonCall, TritonError
+
+_LOWEST_PRIORITY = 2
+
+
+class PolicyState(StrEnum):
+    """What a policy's canary came back with."""
+
+    READY = "ready"
+    UNAVAILABLE = "unavailable"
+
+
+class Canary:
+    """Sends each policy one observation of zeros and looks at the shape of what comes back."""
+
+    def __init__(self, *, triton: Triton, catalogue: Catalogue, timeout_s: float = 2.0, fresh_s: float = 1.0) -> None:
+        self._triton = triton
+        self._catalogue = catalogue
+        self._timeout_s = timeout_s
+        self._fresh_s = fresh_s
+        self._lock = asyncio.Lock()
+        self._states: Mapping[str, PolicyState] = {}
+        self._asked_at = -fresh_s
+
+    async def states(self) -> Mapping[str, PolicyState]:
+        """The state of every policy, at most `fresh_s` old. Never raises for a policy that does not answer."""
+        async with self._lock:
+            if monotonic() - self._asked_at >= self._fresh_s:
+                policies = self._catalogue.policies
+                found = await asyncio.gather(*(self._state(policy) for policy in policies.values()))
+                self._states = dict(zip(policies, found, strict=True))
+                self._asked_at = monotonic()
+            return self._states
+
+    async def _state(self, policy: ServedPolicy) -> PolicyState:
+        manifest = policy.manifest
+        call = TritonCall(
+            model=manifest.policy,
+            version=manifest.version,
+            request_id="canary",
+            inputs=canary_inputs(manifest),
+            outputs=(manifest.action.tensor,),
+            timeout_s=self._timeout_s,
+            priority=_LOWEST_PRIORITY,
+        )
+        try:
+            action_of(manifest, await self._triton.infer(call))
+        except (TritonError, WrongAnswer):
+            return PolicyState.UNAVAILABLE
+        return PolicyState.READY

@@ -1,0 +1,131 @@
+"""`GET /v1/models`: what each policy wants and gives, straight from its manifest, so that an integrator need not guess.
+
+Needs a key like everything under /v1, counts against no limit.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from control_plane.identity.principal import Principal
+from control_plane.policies.catalogue import Catalogue
+from control_plane.policies.readiness import Canary, PolicyState
+from export.contract.manifest import Manifest
+
+PATH = "/v1/models"
+
+Authenticate = Callable[[str | None], Awaitable[Principal]]
+
+
+class ModelCamera(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture to send: `image` for the first camera, `images.<name>` for any."""
+
+    name: str
+    is_required: bool
+    width: int
+    height: int
+    resize: str
+
+
+class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of `state`, in order."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    is_required: bool
+
+
+class ModelInstruction(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an instruction may be."""
+
+    max_chars: int
+    max_tokens: int
+
+
+class ModelAction(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes back."""
+
+    kind: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    frame: str
+    gripper_polarity: str | None
+    horizon: int
+    control_hz: float
+    unnorm_keys: tuple[str, ...]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One policy."""
+
+    id: str
+    version: str
+    family: str
+    description: str
+    licence: str
+    is_default: bool
+    status: PolicyState
+    robots: tuple[str, ...]
+    cameras: tuple[ModelCamera, ...]
+    state: ModelState | None
+    instruction: ModelInstruction
+    action: ModelAction
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `GET /v1/models`."""
+
+    models: tuple[Model, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelList:
+    """The endpoint."""
+
+    catalogue: Catalogue
+    canary: Canary
+    authenticate: Authenticate
+
+    async def list_models(self, request: Request) -> Response:
+        """Every policy with its present state."""
+        await self.authenticate(request.headers.get("authorization"))
+        states = await self.canary.states()
+        models = tuple(
+            model_of(policy.manifest, status=states[name], is_default=name == self.catalogue.default)
+            for name, policy in self.catalogue.policies.items()
+        )
+        return Response(msgspec.json.encode(Models(models=models)), media_type="application/json")
+
+
+def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool) -> Model:
+    """The public part of a manifest."""
+    state, action = manifest.state, manifest.action
+    return Model(
+        id=manifest.policy,
+        version=str(manifest.version),
+        family=manifest.family,
+        description=manifest.description,
+        licence=manifest.source.licence,
+        is_default=is_default,
+        status=status,
+        robots=manifest.robots,
+        cameras=tuple(
+            ModelCamera(name=c.name, is_required=c.is_required, width=c.width, height=c.height, resize=c.resize.value)
+            for c in manifest.cameras
+        ),
+        state=None if state is None else ModelState(names=state.names, units=state.units, is_required=state.is_required),
+        instruction=ModelInstruction(max_chars=manifest.instruction.max_chars, max_tokens=manifest.instruction.max_tokens),
+        action=ModelAction(
+            kind=action.kind.value,
+            names=action.names,
+            units=action.units,
+            frame=action.frame,
+            gripper_polarity=None if action.gripper_polarity is None else action.gripper_polarity.value,
+            horizon=action.horizon,
+            control_hz=action.control_hz,
+            unnorm_keys=action.unnorm_keys,
+        ),
+    )

@@ -1,0 +1,103 @@
+"""The web application over given neighbours: routes, doors, error shapes. No socket, no store and no setting is opened here.
+
+`control_plane.app` brings the real neighbours, a test of failures may bring others. FastAPI's own validation and dependency
+injection stay off the hot path: `/v1/inference` is a raw ASGI endpoint.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Match, Route
+from starlette.types import Scope
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.errors import ApiError
+from control_plane.inference.body import BodyLimits
+from control_plane.inference.pipeline import Pipeline
+from control_plane.metrics import Metrics
+from control_plane.policies.routes import PATH as MODELS_PATH
+from control_plane.policies.routes import ModelList
+from control_plane.protocols.doorway import Doorway
+from control_plane.protocols.openapi import document
+from control_plane.protocols.operations import Operations
+from control_plane.protocols.rest import PATH as INFERENCE_PATH
+from control_plane.protocols.rest import InferenceDoor
+
+ERRORS_PATH = "/errors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """Everything the routes lead to."""
+
+    pipeline: Pipeline
+    body_limits: BodyLimits
+    models: ModelList
+    operations: Operations
+    metrics: Metrics
+    log: FilteringBoundLogger
+    public_url: str
+
+
+class _Application(FastAPI):
+    """FastAPI with our own description of the API."""
+
+    def openapi(self) -> dict[str, Any]:
+        return document()
+
+
+class _Door(Route):
+    """A route that leaves its template in the scope, where the doorway finds the label of metrics and logs."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self}
+
+
+def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
+    operations = doors.operations
+    app = _Application(
+        routes=[
+            _Door(INFERENCE_PATH, InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits), methods=["POST"]),
+            _Door(MODELS_PATH, doors.models.list_models),
+            _Door("/health", operations.health),
+            _Door("/ready", operations.ready),
+            _Door("/metrics", operations.exposition),
+            _Door(ERRORS_PATH, operations.errors),
+        ],
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # its pages load scripts from a foreign host
+        redoc_url=None,
+        exception_handlers={HTTPException: _framework_error, RequestValidationError: _validation_error},
+    )
+    app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=f"{doors.public_url.rstrip('/')}{ERRORS_PATH}")
+    return app
+
+
+# By status; what the framework says itself reaches nobody.
+_FRAMEWORK_CODES: Mapping[int, str] = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+async def _framework_error(_request: Request, error: HTTPException) -> Any:
+    """404 and 405 in our shape."""
+    raise ApiError(_FRAMEWORK_CODES.get(error.status_code, "internal_error"), headers=error.headers) from None
+
+
+async def _validation_error(_request: Request, error: RequestValidationError) -> Any:
+    """FastAPI's 422 in our shape, for the routes that let it validate."""
+    fault = error.errors()[0]
+    param = ".".join(str(part) for part in fault["loc"][1:]) or None
+    raise ApiError("missing_field" if fault["type"] == "missing" else "invalid_field", fault["msg"], param=param) from None

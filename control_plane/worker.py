@@ -1,0 +1,189 @@
+"""The worker process: records usage events, keeps partitions ahead, measures the stream, replays spools, reconciles at night.
+
+Composition root: builds everything once from the settings and does each duty until SIGTERM or SIGINT; then the batch under way is
+finished and the process ends with 0. Any number of workers may run. Started by `vlaapi worker`.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import partial
+
+from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.db import connect, create_engine
+from control_plane.logs import adopt_libraries, create_log
+from control_plane.metrics import Metrics, create_metrics
+from control_plane.redis import create_redis
+from control_plane.settings import Settings
+from control_plane.usage.measure import measure
+from control_plane.usage.partitions import days_ahead, ensure_partitions
+from control_plane.usage.recent import Recent
+from control_plane.usage.reconcile import reconcile
+from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
+from control_plane.usage.replay import Replay
+from control_plane.usage.rhythm import pause, seconds_until
+from control_plane.usage.spool import Spool, SpoolError
+from control_plane.usage.stream import Consumer
+
+DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
+REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
+STATEMENT_TIMEOUT_S = 30.0
+RECONCILE_TIMEOUT_S = 600.0
+RECONCILE_AT = time(0, 10)
+RECONCILE_FIRST_AFTER_S = 60.0
+RECONCILE_RETRY_S = 300.0
+MEASURE_EVERY_S = 2.0
+REPLAY_EVERY_S = 1.0
+PARTITIONS_EVERY_S = 600.0
+RETRY_S = 5.0
+
+Step = Callable[[], Awaitable[object]]
+Duty = Callable[[asyncio.Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Everything one worker process does and holds. Build with `create_worker`, use once."""
+
+    duties: Mapping[str, Duty]
+    redis: Redis
+    engine: AsyncEngine
+    spool: Spool
+    log: FilteringBoundLogger
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Does every duty until `stop`, then lets each finish what it holds."""
+        tasks = [asyncio.create_task(self._endure(name, stop), name=name) for name in self.duties]
+        try:
+            await stop.wait()
+            await asyncio.wait(tasks, timeout=DRAIN_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.spool.close()
+            await self.redis.aclose()
+            await self.engine.dispose()
+
+    async def _endure(self, name: str, stop: asyncio.Event) -> None:
+        """The worker loop: a duty that fails for a reason nobody foresaw is told about and begun again."""
+        while not stop.is_set():
+            try:
+                await self.duties[name](stop)
+            except Exception:  # the worker loop; everything foreseen is handled inside the duty
+                self.log.exception("duty failed", duty=name)
+                await pause(stop, 1.0)
+
+
+class Repeated:
+    """A step done again and again. While a store is away it is tried again soon, and that is told once, not every time."""
+
+    def __init__(self, step: Step, *, name: str, log: FilteringBoundLogger) -> None:
+        self._step = step
+        self._log = log.bind(duty=name)
+        self._is_waiting = False
+
+    async def run_every(self, every_s: float, stop: asyncio.Event) -> None:
+        """Now, and again that long after each end of it."""
+        while not stop.is_set():
+            is_done = await self._attempt()
+            await pause(stop, every_s if is_done else min(every_s, RETRY_S))
+
+    async def run_nightly(self, at: time, stop: asyncio.Event) -> None:
+        """Soon after the start, so that its gauges mean something, and then at that time of each UTC day."""
+        await pause(stop, RECONCILE_FIRST_AFTER_S)
+        while not stop.is_set():
+            is_done = await self._attempt()
+            await pause(stop, seconds_until(at, now=datetime.now(UTC)) if is_done else RECONCILE_RETRY_S)
+
+    async def _attempt(self) -> bool:
+        try:
+            await self._step()
+        except (*STORES_AWAY, SQLAlchemyError, SpoolError) as error:
+            if not self._is_waiting:
+                self._log.warning("duty waits", error=type(error).__name__, detail=str(error))
+            self._is_waiting = True
+            return False
+        if self._is_waiting:
+            self._log.info("duty goes on")
+        self._is_waiting = False
+        return True
+
+
+def create_worker(settings: Settings) -> Worker:
+    """A worker that has not touched anything yet."""
+    metrics, log = create_metrics(), create_log(settings.log_level)
+    redis = create_redis(str(settings.redis_url), timeout_s=REDIS_TIMEOUT_S)
+    engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=RECONCILE_TIMEOUT_S)
+    spool = Spool(settings.spool_dir)
+    open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
+
+    def repeated(name: str, step: Step) -> Repeated:
+        return Repeated(step, name=name, log=log)
+
+    recorder = Recorder(
+        consumer=Consumer(redis, name=_own_name()),
+        connect=open_connection,
+        metrics=metrics,
+        log=log,
+        pace=Pace(batch_rows=settings.recorder_batch_rows),
+    )
+    replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
+    partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
+    nightly = repeated("reconcile", partial(reconcile_recent, engine, metrics, log))
+    duties: dict[str, Duty] = {
+        "record": recorder.run,
+        "replay": partial(replay.run_every, REPLAY_EVERY_S),
+        "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
+        "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
+        "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
+    }
+    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log)
+
+
+def run_worker(settings: Settings) -> None:
+    """Runs a worker in this process until it is told to stop. Synchronous: it owns its event loop."""
+    worker = create_worker(settings)
+    adopt_libraries(worker.log, settings.log_level)
+    asyncio.run(_run_until_signal(worker))
+
+
+async def _run_until_signal(worker: Worker) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    worker.log.info("worker started", pid=os.getpid())
+    await worker.run(stop)
+    worker.log.info("worker stopped")
+
+
+async def _keep_partitions(open_connection: Connect, days: int) -> None:
+    connection = await open_connection()
+    try:
+        await ensure_partitions(connection, days_ahead(datetime.now(UTC).date(), count=days))
+    finally:
+        await connection.close()
+
+
+async def reconcile_recent(engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    """Compares the month of yesterday, and the current one too when it has turned; sets the gauges and logs each difference."""
+    now = datetime.now(UTC)
+    months = {instant.date().replace(day=1) for instant in (now - timedelta(days=1), now)}
+    differences = [difference for month in sorted(months) for difference in await reconcile(engine, month)]
+    for difference in differences:
+        log.error("roll-up differs from the log", roll_up=difference.roll_up, starts_on=str(difference.starts_on))
+    metrics.reconcile_difference.set(len(differences))
+    metrics.reconcile_at.set(now.timestamp())
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

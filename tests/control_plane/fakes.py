@@ -1,0 +1,234 @@
+"""The web application over neighbours that a test can make misbehave: one fake per seam, the real everything else.
+
+The fakes hold real values (tensors, principals, events), so what passes through them is what passes in production.
+"""
+
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+import numpy as np
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from PIL import Image
+
+from billing.tiers import Tier
+from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal, RateLimits
+from control_plane.inference.body import BodyLimits
+from control_plane.inference.contract import Contract
+from control_plane.inference.guard import Checker, Guards, build_guards
+from control_plane.inference.in_flight import InFlight
+from control_plane.inference.infer import Inference
+from control_plane.inference.pipeline import Pipeline
+from control_plane.inference.preprocess import Preprocessor
+from control_plane.inference.seams import Commands
+from control_plane.logs import create_log
+from control_plane.metrics import Metrics, create_metrics
+from control_plane.policies.catalogue import Catalogue, load_catalogue
+from control_plane.policies.readiness import Canary
+from control_plane.policies.routes import ModelList
+from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.operations import Operations
+from control_plane.triton import Tensor, TritonCall
+from control_plane.usage.event import UsageEvent
+from safety.profile import Preset
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "Bearer a-key-that-the-fake-knows"
+STILL: NDArray[np.float32] = np.zeros((8, 7), np.float32)
+
+
+def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False) -> Principal:
+    """A customer with room to spare."""
+    return Principal(
+        customer_id=UUID(int=1),
+        key_id=UUID(int=2),
+        company_name="Acme Robotics",
+        tier=tier,
+        limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=16),
+        key_per_minute=None,
+        is_zero_retention=is_zero_retention,
+    )
+
+
+@dataclass
+class FakeAuthenticator:
+    """Knows one key."""
+
+    holder: Principal = field(default_factory=principal)
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        if authorization is None:
+            raise ApiError("missing_key")
+        if authorization != KEY:
+            raise ApiError("unknown_key")
+        return self.holder
+
+
+@dataclass
+class FakeLimiter:
+    """Admits everything and remembers how each request ended."""
+
+    endings: list[str] = field(default_factory=list)
+    refusal: ApiError | None = None
+
+    async def admit(self, principal: Principal, lease_id: str, lease_ms: int) -> "FakeAdmission":  # noqa: ARG002 -- the seam's signature
+        if self.refusal is not None:
+            raise self.refusal
+        assert lease_id.startswith("inf_")
+        assert lease_ms > 0
+        return FakeAdmission(endings=self.endings)
+
+
+@dataclass
+class FakeAdmission:
+    """Ninety-nine left of each."""
+
+    endings: list[str]
+    remaining_minute: int | None = 99
+    remaining_day: int | None = 9_999
+    remaining_month: int | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        return {"RateLimit": '"minute";r=99;t=1'}
+
+    def settle_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("settled")
+
+    def give_back_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("given back")
+
+
+@dataclass
+class FakeJournal:
+    """Keeps the events; `before` runs first and may wait or raise."""
+
+    events: list[UsageEvent] = field(default_factory=list)
+    before: Callable[[UsageEvent], Awaitable[None]] | None = None
+
+    async def record(self, event: UsageEvent, *, together_with: Commands) -> None:
+        if self.before is not None:
+            await self.before(event)
+        msgspec.msgpack.encode(event)
+        self.events.append(event)
+        together_with(None)  # type: ignore[arg-type]  # the fake admission asks nothing of Redis
+
+
+@dataclass
+class FakeTriton:
+    """Answers with `action`; `before` runs first and may wait or raise; `answer` replaces the whole answer."""
+
+    action: NDArray[np.float32] = field(default_factory=lambda: STILL)
+    before: Callable[[TritonCall], Awaitable[None]] | None = None
+    answer: Mapping[str, Tensor] | None = None
+    calls: list[TritonCall] = field(default_factory=list)
+
+    async def infer(self, call: TritonCall) -> Mapping[str, Tensor]:
+        self.calls.append(call)
+        if self.before is not None:
+            await self.before(call)
+        if self.answer is not None:
+            return self.answer
+        shape = (1, *self.action.shape)
+        return {"action": Tensor(name="action", datatype="FP32", shape=shape, data=self.action.tobytes())}
+
+
+@dataclass(kw_only=True)
+class House:
+    """Every neighbour of one application; change one before `app()` is asked for."""
+
+    authenticator: FakeAuthenticator = field(default_factory=FakeAuthenticator)
+    limiter: FakeLimiter = field(default_factory=FakeLimiter)
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    triton: FakeTriton = field(default_factory=FakeTriton)
+    catalogue: Catalogue = field(default_factory=lambda: load_catalogue(ROOT / "model_repository", default="tabletop"))
+    guards: Mapping[tuple[str, str], Checker] | None = None
+    metrics: Metrics = field(default_factory=create_metrics)
+    body_limits: BodyLimits = field(default_factory=lambda: BodyLimits(max_bytes=1_000_000, timeout_s=5.0))
+    stores: dict[str, bool] = field(default_factory=lambda: {"redis": True, "postgres": True})
+    max_in_flight: int = 8
+    max_pixels: int = 1_000_000
+    log_stream: io.BytesIO = field(default_factory=io.BytesIO)
+
+    def pipeline(self) -> Pipeline:
+        """The pipeline over these neighbours."""
+        log = create_log("debug", self.log_stream)
+        guards = build_guards(self.catalogue, preset=Preset.REDUCED) if self.guards is None else self.guards
+        return Pipeline(
+            in_flight=InFlight(limit=self.max_in_flight, gauge=self.metrics.in_flight),
+            authenticator=self.authenticator,
+            limiter=self.limiter,
+            contract=Contract(catalogue=self.catalogue, default_robot="franka_panda"),
+            preprocessor=Preprocessor(threads=2, max_pixels=self.max_pixels),
+            inference=Inference(triton=self.triton, faults=self.metrics.triton_errors, log=log),
+            guards=Guards(by_pair=guards, metrics=self.metrics, log=log),
+            journal=self.journal,
+            log=log,
+            default_deadline_ms=2000,
+        )
+
+    def canary(self, *, fresh_s: float) -> Canary:
+        """The canary over these neighbours."""
+        return Canary(triton=self.triton, catalogue=self.catalogue, fresh_s=fresh_s)
+
+    def app(self) -> FastAPI:
+        """The application, with the middleware of production."""
+        pipeline = self.pipeline()
+        canary = self.canary(fresh_s=0.0)
+
+        async def probe(name: str) -> bool:
+            return self.stores[name]
+
+        doors = Doors(
+            pipeline=pipeline,
+            body_limits=self.body_limits,
+            models=ModelList(catalogue=self.catalogue, canary=canary, authenticate=self.authenticator.authenticate),
+            operations=Operations(
+                canary=canary, probes={name: partial(probe, name) for name in self.stores}, metrics=self.metrics
+            ),
+            metrics=self.metrics,
+            log=create_log("debug", self.log_stream),
+            public_url="https://api.example.com",
+        )
+        return assemble(doors, lifespan=_closing(pipeline))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of the running application, with a good key."""
+        app = self.app()
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+            headers = {"Authorization": KEY}
+            async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+                yield client
+
+    def logs(self) -> str:
+        """Everything logged so far."""
+        return self.log_stream.getvalue().decode()
+
+
+def _closing(pipeline: Pipeline) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        pipeline.preprocessor.close()
+
+    return lifespan
+
+
+def picture(*, size: tuple[int, int] = (64, 48), form: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
+    """An encoded picture of a colour gradient."""
+    width, height = size
+    ramp = np.linspace(0, 255, width, dtype=np.uint8)[None, :].repeat(height, 0)
+    image = Image.fromarray(np.stack([ramp, ramp[::-1], np.full_like(ramp, 128)], axis=-1)).convert(mode)
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()

@@ -1,0 +1,315 @@
+"""The ten steps: whatever happens, an admitted request leaves one event, and what is our fault is given back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from billing.tiers import Tier
+from control_plane.errors import ApiError
+from control_plane.inference.observation import Inquiry
+from control_plane.inference.pipeline import Call
+from control_plane.inference.trace import Trace
+from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
+from control_plane.usage.event import UsageEvent, UsageStatus
+from safety.verdict import Decision
+from tests.control_plane.fakes import KEY, STILL, FakeAuthenticator, FakeLimiter, FakeTriton, House, picture, principal
+
+LEAP = np.full((8, 7), 3.0, np.float32)
+
+
+def call(authorization: str | None = KEY, **changes: Any) -> Call:
+    inquiry = Inquiry(**{"image": picture(), "images": {}, "instruction": "pick up red cube", **changes})
+
+    async def parse() -> Inquiry:
+        return inquiry
+
+    return Call(trace=Trace(route="/v1/inference"), authorization=authorization, parse=parse)
+
+
+async def refusal(house: House, asked: Call | None = None) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        await house.pipeline().answer(asked or call())
+    return caught.value
+
+
+def raising(fault: TritonFault) -> Callable[[TritonCall], Awaitable[None]]:
+    async def before(_call: TritonCall) -> None:
+        raise TritonError(fault, "/opt/secret/model.py line 7")
+
+    return before
+
+
+def event_of(house: House) -> UsageEvent:
+    (event,) = house.journal.events
+    return event
+
+
+async def test_an_answer_has_gone_through_every_step_in_order() -> None:
+    house = House()
+    answer = await house.pipeline().answer(call(session_id="ep-17"))
+    steps = [
+        "authenticate",
+        "parse",
+        "admit",
+        "contract",
+        "queue",
+        "decode",
+        "preprocess",
+        "compute",
+        "guard",
+        "journal",
+        "total",
+    ]
+    assert list(answer.trace.stages_ms) == steps
+    assert answer.verdict.decision is Decision.PASS
+    assert house.limiter.endings == ["settled"]
+
+
+async def test_the_event_says_what_was_answered() -> None:
+    house = House(triton=FakeTriton(action=STILL + np.float32(0.001)))
+    asked = call(session_id="ep-17")
+    await house.pipeline().answer(asked)
+    event = event_of(house)
+    assert event.request_id == asked.trace.request_id
+    assert event.occurred_at.timestamp() * 1000 == pytest.approx(event.request_id.int >> 80)
+    assert (event.status, event.is_billable, event.decision) == (UsageStatus.SUCCESS, True, "pass")
+    assert (event.policy, event.policy_version, event.robot_type) == ("tabletop", 1, "franka_panda")
+    assert (event.route, event.instruction, event.session_id) == ("/v1/inference", "pick up red cube", "ep-17")
+    assert event.action == (STILL + np.float32(0.001)).tolist()
+    assert event.compute_ms is not None
+    assert event.error_code is None
+
+
+async def test_zero_retention_keeps_neither_words_nor_motion() -> None:
+    house = House(authenticator=FakeAuthenticator(holder=principal(is_zero_retention=True)))
+    await house.pipeline().answer(call())
+    assert (event_of(house).instruction, event_of(house).action) == (None, None)
+    assert event_of(house).is_billable
+
+
+async def test_a_refused_motion_is_an_answer_that_is_not_billed() -> None:
+    house = House(triton=FakeTriton(action=LEAP))
+    answer = await house.pipeline().answer(call())
+    assert answer.is_refused
+    assert answer.verdict.actions.size == 0
+    assert (event_of(house).status, event_of(house).is_billable, event_of(house).action) == (UsageStatus.REFUSED, False, None)
+    assert event_of(house).limiting_rule == answer.verdict.limiting_rule
+    assert house.limiter.endings == ["settled"]
+
+
+async def test_a_nan_from_the_model_is_refused() -> None:
+    broken = STILL.copy()
+    broken[3, 2] = np.nan
+    answer = await House(triton=FakeTriton(action=broken)).pipeline().answer(call())
+    assert answer.is_refused
+    assert answer.verdict.limiting_rule == "A2.finite"
+
+
+async def test_without_a_good_key_nothing_is_admitted_or_decoded() -> None:
+    house = House()
+    for authorization, code in ((None, "missing_key"), ("Bearer nonsense", "unknown_key")):
+        assert (await refusal(house, call(authorization))).kind.code == code
+    assert (house.journal.events, house.limiter.endings, house.triton.calls) == ([], [], [])
+
+
+async def test_a_refused_admission_leaves_no_event() -> None:
+    house = House(limiter=FakeLimiter(refusal=ApiError("minute_limit", headers={"RateLimit": "r=0"}, retry_after_ms=600)))
+    error = await refusal(house)
+    assert (error.kind.code, error.headers["RateLimit"]) == ("minute_limit", "r=0")
+    assert house.journal.events == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"image": b"\xff\xd8\xffbroken"}, "invalid_image"),
+        ({"instruction": ""}, "invalid_instruction"),
+        ({"state": (1.0,)}, "invalid_state"),
+        ({"model": "gpt"}, "unknown_model"),
+    ],
+)
+async def test_a_callers_mistake_counts_and_is_not_billed(changes: dict[str, Any], code: str) -> None:
+    house = House()
+    error = await refusal(house, call(**changes))
+    assert error.kind.code == code
+    assert error.headers["RateLimit"].startswith('"minute"')
+    assert (event_of(house).status, event_of(house).error_code) == (UsageStatus.INVALID, code)
+    assert house.limiter.endings == ["settled"]
+    assert house.triton.calls == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [
+        (TritonFault.QUEUE_FULL, "overloaded", UsageStatus.ERROR),
+        (TritonFault.TOO_LATE, "deadline_exceeded", UsageStatus.TIMEOUT),
+        (TritonFault.UNAVAILABLE, "policy_unavailable", UsageStatus.ERROR),
+        (TritonFault.NOT_LOADED, "policy_unavailable", UsageStatus.ERROR),
+        (TritonFault.BAD_REQUEST, "internal_error", UsageStatus.ERROR),
+        (TritonFault.FAILED, "policy_failed", UsageStatus.ERROR),
+    ],
+)
+async def test_our_fault_is_given_back(fault: TritonFault, code: str, status: UsageStatus) -> None:
+    house = House(triton=FakeTriton(before=raising(fault)))
+    error = await refusal(house)
+    assert error.kind.code == code
+    assert "secret" not in error.message
+    assert (event_of(house).status, event_of(house).error_code) == (status, code)
+    assert house.limiter.endings == ["given back"]
+    assert "/opt/secret/model.py" in house.logs()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(name="action", datatype="FP32", shape=(1, 8, 7), data=b""),
+        Tensor(name="action", datatype="FP32", shape=(1, 0, 7), data=b""),
+        Tensor(name="action", datatype="FP32", shape=(1, 7, 8), data=STILL.tobytes()),
+        Tensor(name="action", datatype="FP64", shape=(1, 8, 7), data=STILL.astype(np.float64).tobytes()),
+        Tensor(name="other", datatype="FP32", shape=(1, 8, 7), data=STILL.tobytes()),
+    ],
+)
+async def test_a_success_of_the_wrong_shape_is_a_failed_policy(tensor: Tensor) -> None:
+    house = House(triton=FakeTriton(answer={tensor.name: tensor}))
+    assert (await refusal(house)).kind.code == "policy_failed"
+    assert house.limiter.endings == ["given back"]
+
+
+async def test_work_that_is_already_late_never_reaches_triton() -> None:
+    house = House()
+    asked = call(deadline_ms=1)
+    asked.trace.started_s -= 1.0
+    assert (await refusal(house, asked)).kind.code == "deadline_exceeded"
+    assert house.triton.calls == []
+
+
+async def test_triton_is_given_what_is_left_of_the_deadline() -> None:
+    house = House()
+    await house.pipeline().answer(call(deadline_ms=5000))
+    assert 0 < house.triton.calls[0].timeout_s < 5
+
+
+async def test_a_motion_that_comes_too_late_is_neither_given_nor_billed() -> None:
+    async def dawdles(_call: TritonCall) -> None:
+        await asyncio.sleep(0.1)
+
+    house = House(triton=FakeTriton(before=dawdles))
+    assert (await refusal(house, call(deadline_ms=100))).kind.code == "deadline_exceeded"
+    assert event_of(house).status is UsageStatus.TIMEOUT
+    assert house.limiter.endings == ["given back"]
+
+
+@pytest.mark.parametrize(("tier", "priority"), [(Tier.ENTERPRISE, 1), (Tier.PRO, 2), (Tier.FREE, 2)])
+async def test_who_pays_for_volume_goes_first(tier: Tier, priority: int) -> None:
+    house = House(authenticator=FakeAuthenticator(holder=principal(tier=tier)))
+    await house.pipeline().answer(call())
+    assert house.triton.calls[0].priority == priority
+
+
+class BrokenGuard:
+    def check(self, raw: object) -> Any:  # noqa: ARG002 -- the seam's signature
+        raise ValueError("matrix is singular")
+
+
+async def test_a_broken_guard_gives_no_motion() -> None:
+    house = House(guards={("tabletop", "franka_panda"): BrokenGuard()})
+    assert (await refusal(house)).kind.code == "guard_unavailable"
+    assert event_of(house).error_code == "guard_unavailable"
+    assert "matrix is singular" in house.logs()
+
+
+async def test_an_event_that_cannot_be_written_withholds_the_answer() -> None:
+    async def fails(_event: UsageEvent) -> None:
+        raise ApiError("journal_unavailable")
+
+    house = House()
+    house.journal.before = fails
+    assert (await refusal(house)).kind.code == "journal_unavailable"
+    assert house.journal.events == []
+
+
+async def test_a_failed_write_is_not_followed_by_another_event() -> None:
+    attempts: list[UsageEvent] = []
+
+    async def fails(event: UsageEvent) -> None:
+        attempts.append(event)
+        raise ApiError("journal_unavailable")
+
+    house = House()
+    house.journal.before = fails
+    await refusal(house)
+    assert [event.status for event in attempts] == [UsageStatus.SUCCESS]
+
+
+async def test_a_failure_whose_event_cannot_be_written_is_still_told() -> None:
+    async def fails(_event: UsageEvent) -> None:
+        raise ApiError("journal_unavailable")
+
+    house = House(triton=FakeTriton(before=raising(TritonFault.FAILED)))
+    house.journal.before = fails
+    assert (await refusal(house)).kind.code == "policy_failed"
+    assert "usage_event_not_written" in house.logs()
+
+
+async def test_a_cancelled_request_is_settled_and_recorded() -> None:
+    reached = asyncio.Event()
+
+    async def hangs(_call: TritonCall) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    house = House(triton=FakeTriton(before=hangs))
+    task = asyncio.create_task(house.pipeline().answer(call()))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (event_of(house).status, event_of(house).error_code) == (UsageStatus.ERROR, "cancelled")
+    assert house.limiter.endings == ["settled"]
+
+
+async def test_a_cancellation_while_the_event_is_written_does_not_tear_it() -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_event: UsageEvent) -> None:
+        reached.set()
+        await go_on.wait()
+
+    house = House()
+    house.journal.before = slow
+    task = asyncio.create_task(house.pipeline().answer(call()))
+    await reached.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert event_of(house).status is UsageStatus.SUCCESS
+    assert house.limiter.endings == ["settled"]
+
+
+async def test_beyond_its_places_the_process_sheds_load_unread() -> None:
+    go_on = asyncio.Event()
+
+    async def waits(_call: TritonCall) -> None:
+        await go_on.wait()
+
+    house = House(triton=FakeTriton(before=waits), max_in_flight=2)
+    pipeline = house.pipeline()
+    tasks = [asyncio.create_task(pipeline.answer(call())) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    async def never() -> Inquiry:
+        pytest.fail("the request was parsed")
+
+    with pytest.raises(ApiError) as caught:
+        await pipeline.answer(Call(trace=Trace(), authorization=KEY, parse=never))
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert caught.value.kind.code == "overloaded"
+    assert caught.value.retry_after_ms is not None
+    await pipeline.answer(call())

@@ -1,0 +1,72 @@
+"""The tensors are exactly those of the shared contract code."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from control_plane.errors import ApiError
+from control_plane.inference.contract import Contract
+from control_plane.inference.observation import Inquiry, Observation, Prepared
+from control_plane.inference.preprocess import Preprocessor, prepare
+from control_plane.policies.catalogue import load_catalogue
+from export.contract.preprocess import resize
+from export.contract.tokenize import InstructionTokenizer
+from tests.control_plane.fakes import ROOT, picture
+
+CATALOGUE = load_catalogue(ROOT / "model_repository", default="tabletop")
+MAX_PIXELS = 1_000_000
+
+
+def observation(encoded: bytes, *, instruction: str = "pick up red cube", state: tuple[float, ...] | None = None) -> Observation:
+    asked = Inquiry(image=encoded, images={}, instruction=instruction, state=state)
+    return Contract(catalogue=CATALOGUE, default_robot="franka_panda").check(asked)
+
+
+def tensor(prepared: Prepared, name: str, dtype: type) -> np.ndarray:
+    found = next(found for found in prepared.inputs if found.name == name)
+    return np.frombuffer(found.data, dtype).reshape(found.shape)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (224, 224), (640, 480), (30, 500)])
+def test_the_picture_is_resized_as_the_exporter_does_it(size: tuple[int, int]) -> None:
+    encoded = picture(size=size, form="PNG")
+    manifest = CATALOGUE.policies["tabletop"].manifest
+    wanted = resize(Image.open(io.BytesIO(encoded)).convert("RGB"), manifest.primary_camera)
+    got = tensor(prepare(observation(encoded), MAX_PIXELS), "image", np.uint8)
+    assert got.shape == (1, 128, 128, 3)
+    assert (got[0] == wanted).all()
+
+
+def test_the_words_become_the_policys_own_tokens() -> None:
+    manifest = CATALOGUE.policies["tabletop"].manifest
+    wanted = InstructionTokenizer(ROOT / "model_repository" / "tabletop", manifest.instruction).ids("pick up red cube")
+    got = tensor(prepare(observation(picture()), MAX_PIXELS), "instruction_ids", np.int64)
+    assert (got == wanted).all()
+    assert got.any()
+
+
+def test_a_state_that_was_sent_is_masked_in() -> None:
+    prepared = prepare(observation(picture(), state=(0.5,) * 8), MAX_PIXELS)
+    assert tensor(prepared, "state", np.float32).tolist() == [[0.5] * 8]
+    assert tensor(prepared, "state_mask", np.float32).tolist() == [[1.0]]
+
+
+def test_a_state_that_was_not_sent_is_masked_out() -> None:
+    assert tensor(prepare(observation(picture()), MAX_PIXELS), "state_mask", np.float32).tolist() == [[0.0]]
+
+
+def test_too_many_words_are_refused_not_cut() -> None:
+    with pytest.raises(ApiError) as caught:
+        prepare(observation(picture(), instruction="red " * 40), MAX_PIXELS)
+    assert (caught.value.kind.code, caught.value.param) == ("invalid_instruction", "instruction")
+    assert "tokens" in caught.value.message
+
+
+async def test_a_refusal_comes_out_of_the_worker_thread() -> None:
+    preprocessor = Preprocessor(threads=1, max_pixels=100)
+    with pytest.raises(ApiError) as caught:
+        await preprocessor.prepare(observation(picture()))
+    preprocessor.close()
+    assert (caught.value.kind.code, caught.value.param) == ("invalid_image", "image")
