@@ -163,6 +163,7 @@ def triton_url(server_folder: Path, triton_venv: Path) -> Iterator[str]:
         repository=repository,
         expected=expected_shapes(repository),
         scratch=server_folder / "triton",
+        links=server_folder / "triton-links",
         grpc=free_port(),
         http=free_port(),
         metrics=free_port(),

@@ -30,12 +30,17 @@ class Installation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Triton:
-    """Which policies are served, from which installation, on which ports. `scratch` is a folder of its own."""
+    """Which policies are served, from which installation, on which ports. `scratch` is a folder of its own.
+
+    `links` is another one, whose path has no space and nothing else that a shell takes apart: Triton starts its Python processes
+    through a shell without quoting (2.51.0), so it is given both other folders by links in there.
+    """
 
     installation: Installation
     repository: Path
     expected: Mapping[str, Shapes]  # from `expected_shapes(repository)`
     scratch: Path
+    links: Path
     grpc: Port
     http: Port
     metrics: Port
@@ -101,10 +106,10 @@ def _folder_of_libpython(venv: Path, version: str) -> Path:
 
 def _argv(plan: Triton) -> tuple[str, ...]:
     local = "127.0.0.1"
-    backends = () if plan.installation.backends is None else (f"--backend-directory={plan.scratch / 'backends'}",)
+    backends = () if plan.installation.backends is None else (f"--backend-directory={plan.links / 'scratch' / 'backends'}",)
     return (
         str(plan.installation.program),
-        f"--model-repository={plan.repository}",
+        f"--model-repository={plan.links / 'models'}",
         *backends,
         f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(plan)}",
         *(f"--grpc-address={local}", f"--grpc-port={plan.grpc.number}"),
@@ -131,7 +136,11 @@ def _prepare(plan: Triton) -> None:
     """Copies the Python backend beside its stub (never inside site-packages) and removes what a killed Triton left behind."""
     if not any(plan.repository.glob("*/config.pbtxt")):
         raise StartError(f"triton: {plan.repository} holds no policy (VLA_MODEL_REPOSITORY)")
-    plan.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (plan.scratch, plan.links):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for link, target in ((plan.links / "models", plan.repository), (plan.links / "scratch", plan.scratch)):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
     _remove_shared_memory(plan)
     if plan.installation.backends is None or plan.installation.stub is None:
         return

@@ -33,7 +33,7 @@ class TritonPythonModel:
 @pytest.fixture
 def still_policy(tmp_path: Path) -> Path:
     """A model repository with one policy that always answers two steps of zeros (none, once its folder holds `empty`)."""
-    version = tmp_path / "repository" / "still" / "1"
+    version = tmp_path / "a repository" / "still" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(_MODEL)
     (version.parent / "config.pbtxt").write_text(_CONFIG)
@@ -47,7 +47,8 @@ def still_plan(still_policy: Path, triton_venv: Path, server_folder: Path) -> Tr
         installation=installation_in(triton_venv),
         repository=still_policy,
         expected={"still": {"action": (2, 7)}},
-        scratch=server_folder / "triton-still",
+        scratch=server_folder / "scratch of a Triton",
+        links=server_folder / "links",
         grpc=free_port(),
         http=free_port(),
         metrics=free_port(),

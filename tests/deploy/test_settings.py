@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.settings import Settings, SettingsError
-from deploy.embedded.settings import EmbeddedSettings, load_embedded, variable
-from vlaapi.__main__ import EMBEDDED_ONLY, of_running_service
+from deploy.embedded.settings import EmbeddedSettings, load_embedded
 
 
 def test_the_defaults_are_valid() -> None:
@@ -31,14 +30,3 @@ def test_a_relative_path_is_made_whole(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_no_name_is_both_ours_and_the_control_planes() -> None:
     assert not EmbeddedSettings.model_fields.keys() & Settings.model_fields.keys()
-
-
-def test_the_command_keeps_exactly_our_names_from_the_control_plane() -> None:
-    assert {variable(name) for name in EmbeddedSettings.model_fields} == EMBEDDED_ONLY
-
-
-def test_a_command_speaks_to_the_running_service_unless_told_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "env").write_text("VLA_REDIS_URL=redis://:p=q@here\nVLA_TRITON_URL=here:1\n")
-    given = {"VLA_STATE_DIR": str(tmp_path), "VLA_PORT": "1", "VLA_TRITON_URL": "there:2", "HOME": "/home/robot"}
-    expected = {"VLA_REDIS_URL": "redis://:p=q@here", "VLA_TRITON_URL": "there:2", "HOME": "/home/robot"}
-    assert of_running_service(given) == expected

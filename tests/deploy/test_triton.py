@@ -22,9 +22,9 @@ def _status(port: int, path: str, method: str = "GET") -> int:
         connection.close()
 
 
-def _kill_python_process_of(repository: Path) -> None:
+def _kill_python_process_of(plan: Triton) -> None:
     commands = {process.pid: " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
-    (stub,) = [pid for pid, words in commands.items() if "triton_python_backend_stub" in words and str(repository) in words]
+    (stub,) = [pid for pid, words in commands.items() if "triton_python_backend_stub" in words and str(plan.links) in words]
     os.kill(stub, signal.SIGKILL)
 
 
@@ -42,7 +42,7 @@ async def test_ready_means_right_answers_and_not_good_health(still_plan: Triton,
             await check_answers(still_plan)
         empty.unlink()
 
-        _kill_python_process_of(still_plan.repository)
+        _kill_python_process_of(still_plan)
         with pytest.raises(NotReadyError):
             await check_answers(still_plan)
         assert _status(still_plan.http.number, "/v2/health/ready") == 200

@@ -1,0 +1,111 @@
+"""One life of the whole service, inside the supervising process: start, prove with a canary, wait, stop.
+
+Every change goes to `status.json` (for `vlaapi status` and a waiting `up --detach`) and to `show` (the terminal). What a person
+must change is raised as one of REFUSALS, after everything that had been started is stopped.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from control_plane.settings import SettingsError
+from deploy.embedded.api import empty_metrics
+from deploy.embedded.demo import read_demo
+from deploy.embedded.ports import refuse_taken
+from deploy.embedded.postgres import refuse_root_without_namespaces
+from deploy.embedded.question import check_service
+from deploy.embedded.server import StartError
+from deploy.embedded.stack import Site, Stack, build_stack
+from deploy.embedded.state import State, rotate, write_private
+from deploy.embedded.status import Phase, Status, end_leftovers, write_status
+from deploy.embedded.supervisor import Supervisor
+from export.contract.manifest import ManifestError, load_manifest
+
+REFUSALS = (StartError, SettingsError, ManifestError)
+
+Show = Callable[[Status], None]
+
+
+async def live(site: Site, show: Show) -> None:
+    """Runs the service until SIGINT, SIGTERM or SIGHUP. Call while owning the state folder."""
+    life = Life(site.state, prepare(site), show)
+    await life.run()
+
+
+def prepare(site: Site) -> Stack:
+    """Everything that can be refused before a process is started. Also clears what the last life left behind."""
+    stack = build_stack(site)
+    refuse_root_without_namespaces()
+    end_leftovers(site.state.root)
+    ports = [(server.name, port) for server in stack.servers for port in server.ports]
+    refuse_taken(ports, address=str(site.settings.listen_address))
+    empty_metrics(site.state)
+    rotate(site.state.log("access"))
+    lines = [f"{name}={value}\n" for name, value in sorted(stack.variables.items())]
+    write_private(site.state.root / "env", "".join(lines).encode())
+    return stack
+
+
+class Life:
+    """The service from start to stop."""
+
+    def __init__(self, state: State, stack: Stack, show: Show) -> None:
+        self._state, self._stack, self._show = state, stack, show
+        self._began = time.monotonic()
+        self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, servers={})
+        self._supervisor = Supervisor(stack.ranks, log_of=state.log, changed=self._tell)
+
+    async def run(self) -> None:
+        """Until a signal asks for the end. Raises StartError when it never became ready."""
+        asked = _asked_to_stop()
+        try:
+            if await _unless(asked, self._start()):
+                await asked.wait()
+        except StartError as error:
+            self._tell(error=str(error))
+            raise
+        finally:
+            self._tell(state=Phase.STOPPING)
+            await self._supervisor.stop()
+            self._tell(state=Phase.STOPPED if self._status.error is None else Phase.FAILED)
+
+    async def _start(self) -> None:
+        self._tell()
+        await self._supervisor.start()
+        demo = read_demo(self._state.root)
+        control = self._stack.control
+        action = load_manifest(control.model_repository / control.default_policy).action
+        await asyncio.to_thread(check_service, self._stack.url, demo.key, action)
+        self._tell(state=Phase.READY, demo_key=demo.key, ready_after_s=round(time.monotonic() - self._began, 2))
+
+    def _tell(self, **facts: Any) -> None:
+        self._status = msgspec.structs.replace(self._status, servers=self._supervisor.servers, **facts)
+        write_status(self._state.root, self._status)
+        self._show(self._status)
+
+
+def _asked_to_stop() -> asyncio.Event:
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked.set)
+    return asked
+
+
+async def _unless(asked: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was finished before the end was asked for; it is cancelled otherwise. Raises what the work raises."""
+    working, asking = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
+    try:
+        await asyncio.wait([working, asking], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        working.result()
+        return True
+    finally:
+        for task in (working, asking):
+            task.cancel()
+        await asyncio.gather(working, asking, return_exceptions=True)
