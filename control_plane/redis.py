@@ -14,7 +14,7 @@ from redis.asyncio.connection import ConnectionPool, DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from control_plane.breaker import Breaker
@@ -69,6 +69,9 @@ async def _pass(breaker: Breaker, call: Callable[..., Any], *args: Any, **option
         answer = await call(*args, **options)
     except _UNREACHABLE:
         breaker.failed()
+        raise
+    except RedisError:  # a refusal is an answer too: a restarted server first says that it does not know our script
+        breaker.succeeded()
         raise
     if breaker.is_open:
         breaker.succeeded()

@@ -7,33 +7,33 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
 
 PREFIX = "VLA_"
+
+
+_S = TypeVar("_S", bound="StoreSettings")
 
 
 class SettingsError(Exception):
     """Start-up is refused; the text lists every fault, one a line."""
 
 
-class Settings(BaseSettings):
-    """One field per thing an operator may set; units are in the names."""
+class StoreSettings(BaseModel):
+    """What it takes to reach the stores: all that an operator's commands need."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Outside things
     database_url: PostgresDsn = Field(description="PostgreSQL, as postgresql://user:password@host:port/name.")
     redis_url: RedisDsn = Field(description="Redis protocol server with AOF and noeviction.")
-    triton_url: str = Field(description="Triton's gRPC address as host:port.")
     database_pool_size: int = Field(default=5, ge=1, description="PostgreSQL connections per process.")
     redis_timeout_s: float = Field(
         default=0.5, gt=0, description="Longest wait for one Redis answer before its fallback is used."
     )
     database_timeout_s: float = Field(default=2.0, gt=0, description="Longest wait for one PostgreSQL answer in a request.")
 
-    # Keys
     key_pepper: SecretStr = Field(
         min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys."
     )
@@ -41,7 +41,12 @@ class Settings(BaseSettings):
         default=5.0, gt=0, le=5, description="Longest time a process trusts a verified key without looking."
     )
 
+
+class Settings(StoreSettings):
+    """One field per thing an operator may set; units are in the names."""
+
     # Policies
+    triton_url: str = Field(description="Triton's gRPC address as host:port.")
     model_repository: Path = Field(description="Folder with one sub-folder per policy, each with its manifest.json.")
     default_policy: str = Field(default="tabletop", description="Policy used when a request names no model.")
     default_deadline_ms: int = Field(default=2000, ge=10, description="Deadline of a request that names none.")
@@ -75,14 +80,28 @@ def load_settings(environment: Mapping[str, str] | None = None, *, also_known: I
     `also_known` are names another room reads (the embedded stack's overrides).
     """
     environment = os.environ if environment is None else environment
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | set(also_known)
-    faults = [f"{name}: unknown setting" for name in sorted(environment) if name.startswith(PREFIX) and name not in known]
-    values = {name: environment[key] for name in Settings.model_fields if (key := f"{PREFIX}{name}".upper()) in environment}
-    settings: Settings | None = None
+    known = {variable(name) for name in Settings.model_fields} | set(also_known)
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return _load(Settings, environment, faults=[f"{name}: unknown setting" for name in unknown])
+
+
+def load_store_settings(environment: Mapping[str, str]) -> StoreSettings:
+    """The part that reaches the stores. Other names are left alone: this is a person's shell, not a process of the service."""
+    return _load(StoreSettings, environment, faults=[])
+
+
+def variable(name: str) -> str:
+    """The environment's name of a setting."""
+    return f"{PREFIX}{name}".upper()
+
+
+def _load(kind: type[_S], environment: Mapping[str, str], *, faults: list[str]) -> _S:
+    values = {name: environment[variable(name)] for name in kind.model_fields if variable(name) in environment}
+    settings: _S | None = None
     try:
-        settings = Settings.model_validate(values)
+        settings = kind.model_validate(values)
     except ValidationError as error:
-        faults += [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        faults += [f"{variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors(include_input=False)]
     if faults or settings is None:
         raise SettingsError("\n".join(faults))
     return settings

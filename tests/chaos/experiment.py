@@ -1,7 +1,7 @@
-"""The kill test: load runs, one server after another is killed with SIGKILL, then the rows are counted against the customer's ledger.
+"""The kill test: load runs, one server after another is killed with SIGKILL, then rows are counted against the ledger.
 
-Called by the suite with a small size and by `make chaos` with a long one. What must hold: every acknowledged request id has exactly one
-row, no id has two, and the roll-ups say the same as the rows.
+Called by the suite with a small size and by `make chaos` with a long one. What must hold: every acknowledged request id has
+exactly one row, no id has two, and the roll-ups say the same as the rows.
 """
 
 import asyncio

@@ -35,7 +35,7 @@ class OwnServer:
         self._server.prepare()
         process = child.spawn(self._server, log=self._server.folder / f"{self._server.name}.log")
         self._process = process
-        await wait_until_ready(self._server, is_alive=lambda: process.poll() is None)
+        await wait_until_ready(self._server, process.pid, is_alive=lambda: process.poll() is None)
 
     def kill(self) -> None:
         """As the kernel's out-of-memory killer would."""

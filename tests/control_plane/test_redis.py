@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from control_plane.redis import REDIS_AWAY, RedisRefusesError, create_redis
 from tests.control_plane.eventually import eventually
@@ -130,3 +130,16 @@ async def test_our_own_mistakes_are_not_taken_for_an_absent_redis(clean_redis_ur
         with pytest.raises(ResponseError, match="WRONGTYPE") as mistake:
             await redis.hget("k", "f")
         assert not isinstance(mistake.value, REDIS_AWAY)
+
+
+async def test_a_refusal_after_a_restart_shows_that_redis_is_back() -> None:
+    async with own_valkey() as server, client(server.url, pause_s=0.05) as redis:
+        await redis.set(b"k", b"v")
+        server.kill()
+        with pytest.raises(REDIS_AWAY):
+            await redis.get(b"k")
+        await server.start()
+        await asyncio.sleep(0.06)
+        with pytest.raises(NoScriptError):
+            await redis.evalsha("0" * 40, 0)
+        assert await redis.get(b"k") == b"v"

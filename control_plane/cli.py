@@ -1,0 +1,106 @@
+"""The commands of the control plane: `python -m control_plane.cli customers | keys | migrate | worker` (also `vlaapi …`).
+
+Composition root: it alone reads settings and builds the stores that commands work on. Every refusal is one line on stderr that
+names the field: exit status 2 when the person must change something, 1 when the service is at fault.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from control_plane.customers.commands import commands as customers
+from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.errors import ApiError
+from control_plane.keys.commands import commands as keys
+from control_plane.keys.verbs import Stores
+from control_plane.redis import create_redis
+from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE_DIR = variable("state_dir")
+
+# Whoever sets one of these speaks of a service of their own: nothing is then taken from a local one. A pepper of the one with a
+# database of the other would make keys that nobody accepts.
+_STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pepper"))
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(customers, name="customers")
+app.add_typer(keys, name="keys")
+
+
+@app.callback()
+def prepare(ctx: typer.Context) -> None:
+    """Operate the service: customers, keys, the schema and the recorder."""
+    ctx.obj = open_stores
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database schema up to date."""
+    from control_plane.migrations import upgrade  # Alembic is slow to load, and only this command needs it
+
+    settings = load_settings()
+    with database_errors():
+        upgrade(str(settings.database_url))
+    typer.echo("The schema is up to date.")
+
+
+@asynccontextmanager
+async def open_stores() -> AsyncIterator[Stores]:
+    """The stores of the service that this environment, or else the one started by `make up`, describes."""
+    settings = _store_settings(os.environ)
+    engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=settings.database_timeout_s)
+    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
+    try:
+        yield Stores(engine=engine, redis=redis, pepper=settings.key_pepper.get_secret_value().encode())
+    finally:
+        await redis.aclose()
+        await engine.dispose()
+
+
+def _store_settings(environment: Mapping[str, str]) -> StoreSettings:
+    is_given = any(name in environment for name in _STORES)
+    return load_store_settings(environment if is_given else _local_service(environment))
+
+
+def _local_service(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """What `make up` wrote for its own processes: lines of NAME=VALUE, readable by its owner only."""
+    path = Path(environment.get(STATE_DIR) or ROOT / ".vlaapi") / "env"
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise SettingsError(f"there is no service here: run `make up` first, or set {', '.join(_STORES)}") from None
+    except PermissionError:
+        raise SettingsError(f"{path} belongs to someone else: run this as the user who ran `make up`") from None
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and ends the process."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except typer.TyperException as error:
+        _refuse(error.format_message(), status=2)
+    except typer.Abort:
+        _refuse("stopped.", status=130)
+    except SettingsError as error:
+        _refuse("; ".join(str(error).splitlines()), status=2)
+    except ApiError as error:
+        _refuse(error.message, status=2)
+    except DatabaseAwayError as error:
+        _refuse(f"the database cannot be reached ({error}); is the service running?", status=1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(message: str, *, status: int) -> NoReturn:
+    typer.echo(f"vlaapi: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
