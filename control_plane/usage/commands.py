@@ -9,7 +9,7 @@ import asyncpg
 import typer
 
 from control_plane.db import connect, create_engine
-from control_plane.settings import Settings
+from control_plane.settings import StoreSettings
 from control_plane.usage.dead_letters import KeptLetter, Reason, newest, take_out
 from control_plane.usage.inference_logs import Outcome
 from control_plane.usage.intake import Intake
@@ -21,7 +21,7 @@ TIMEOUT_S = 600.0
 _T = TypeVar("_T")
 
 
-def create_commands(read_settings: Callable[[], Settings]) -> typer.Typer:
+def create_commands(read_settings: Callable[[], StoreSettings]) -> typer.Typer:
     """The sub-commands; `read_settings` is called only when one of them runs."""
     commands = typer.Typer(no_args_is_help=True, help="Check what was metered.")
 
@@ -59,7 +59,7 @@ def _month(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a month like 2026-11", param_hint="--month") from None
 
 
-async def _reconcile(settings: Settings, month: date) -> tuple[Difference, ...]:
+async def _reconcile(settings: StoreSettings, month: date) -> tuple[Difference, ...]:
     engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=TIMEOUT_S)
     try:
         return await reconcile(engine, month)
@@ -73,7 +73,7 @@ async def retry(database: "asyncpg.Connection", reason: Reason) -> Outcome:
         return await Intake().take(database, await take_out(database, reason), now=datetime.now(UTC))
 
 
-async def _with_database(settings: Settings, work: Callable[["asyncpg.Connection"], Awaitable[_T]]) -> _T:
+async def _with_database(settings: StoreSettings, work: Callable[["asyncpg.Connection"], Awaitable[_T]]) -> _T:
     database = await connect(str(settings.database_url), timeout_s=TIMEOUT_S, name="vlaapi-usage")
     try:
         return await work(database)
