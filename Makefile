@@ -10,7 +10,7 @@ EXPORT := .venv-export
 BIN := $(APP)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: help up down status demo test check bench chaos export migrate golden lock clean
+.PHONY: help up down status test check bench chaos export migrate golden lock clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -60,6 +60,22 @@ check: setup ## Format, lint, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: setup ## Measure on real servers: CPU per request, added latency, rows recorded per second
+	@$(BIN)/python -m benchmarks
+
+chaos: setup ## Kill every server in turn under load, for long, and count the rows
+	@$(BIN)/python -m tests.chaos
+
+export: venv-export ## Export the shipped policy into model_repository/, with parity
+	@$(BIN)/vlaapi export tabletop
+
+migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
+	@$(BIN)/vlaapi migrate
+
+golden: setup ## Rewrite the files that tests compare with; look at the diff
+	@$(BIN)/python -m tests.architecture.settings_page
+	@$(BIN)/python -m tests.safety.golden_verdicts
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9

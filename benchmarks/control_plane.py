@@ -1,7 +1,8 @@
 """What the control plane costs: CPU per request of its processes, and latency added over calling Triton directly.
 
 Real servers (the embedded stack), one run: direct Triton calls and API calls alternate at the same arrival rate, half of what
-the API can take, so that noise of the machine hits both. Called by `python -m benchmarks`; needs a running stack described by `Stack`.
+the API can take, so that noise of the machine hits both. Called by
+`python -m benchmarks`; needs a running stack described by `Stack`.
 """
 
 import asyncio

@@ -110,7 +110,17 @@ def free_ports(count: int) -> list[int]:
 def _customer(environment: dict[str, str]) -> str:
     created = json.loads(
         vlaapi(
-            *("customers", "create", "--json", "--company", "Load Test", "--email", "load@example.com", "--tier", "enterprise"),
+            *(
+                "customers",
+                "create",
+                "--json",
+                "--company-name",
+                "Load Test",
+                "--email",
+                "load@example.com",
+                "--tier",
+                "enterprise",
+            ),
             *("--per-minute", _UNLIMITED, "--per-day", "100000000", "--concurrency", "10000"),
             environment=environment,
         )

@@ -32,7 +32,7 @@ _STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pe
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
-app.add_typer(create_usage_commands(lambda: _store_settings(os.environ)), name="usage")
+app.add_typer(create_usage_commands(lambda: str(_store_settings(os.environ).database_url)), name="usage")
 
 
 @app.callback()
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _refuse("; ".join(str(error).splitlines()), status=2)
     except ApiError as error:
         _refuse(error.message, status=2)
-    except (DatabaseAwayError, ConnectionRefusedError) as error:
+    except DatabaseAwayError as error:
         _refuse(f"the database cannot be reached ({error}); is the service running?", status=1)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -8,8 +8,7 @@ from typing import Annotated, TypeVar
 import asyncpg
 import typer
 
-from control_plane.db import connect, create_engine
-from control_plane.settings import StoreSettings
+from control_plane.db import connect, create_engine, database_errors
 from control_plane.usage.dead_letters import KeptLetter, Reason, newest, take_out
 from control_plane.usage.inference_logs import Outcome
 from control_plane.usage.intake import Intake
@@ -21,8 +20,8 @@ TIMEOUT_S = 600.0
 _T = TypeVar("_T")
 
 
-def create_commands(read_settings: Callable[[], StoreSettings]) -> typer.Typer:
-    """The sub-commands; `read_settings` is called only when one of them runs."""
+def create_commands(database_url: Callable[[], str]) -> typer.Typer:
+    """The sub-commands; the database is asked for only when one of them runs. Raise DatabaseAwayError when it is away."""
     commands = typer.Typer(no_args_is_help=True, help="Check what was metered.")
 
     @commands.command("reconcile")
@@ -31,7 +30,7 @@ def create_commands(read_settings: Callable[[], StoreSettings]) -> typer.Typer:
     ) -> None:
         """Compare the roll-ups of a month with its log rows. Ends with 1 if they differ."""
         chosen = datetime.now(UTC).date() if month is None else _month(month)
-        differences = asyncio.run(_reconcile(read_settings(), chosen))
+        differences = asyncio.run(_reconcile(database_url(), chosen))
         for difference in differences:
             typer.echo(_difference_line(difference))
         typer.echo(f"{chosen:%Y-%m}: {len(differences)} roll-up rows differ from the log")
@@ -40,13 +39,13 @@ def create_commands(read_settings: Callable[[], StoreSettings]) -> typer.Typer:
     @commands.command("dead-letters")
     def letters(limit: Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")] = 50) -> None:
         """Show usage events that could not be recorded, and why."""
-        for letter in asyncio.run(_with_database(read_settings(), lambda database: newest(database, limit=limit))):
+        for letter in asyncio.run(_with_database(database_url(), lambda database: newest(database, limit=limit))):
             typer.echo(_letter_line(letter))
 
     @commands.command("retry")
     def try_again(reason: Annotated[Reason, typer.Option(help="Only the letters with this reason.")]) -> None:
         """Try to record dead letters again, after their cause was removed. What still cannot be stays set aside."""
-        outcome = asyncio.run(_with_database(read_settings(), lambda database: retry(database, reason)))
+        outcome = asyncio.run(_with_database(database_url(), lambda database: retry(database, reason)))
         typer.echo(f"{outcome.recorded} recorded, {outcome.duplicates} had a row already, {len(outcome.dead)} set aside again")
 
     return commands
@@ -59,10 +58,11 @@ def _month(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a month like 2026-11", param_hint="--month") from None
 
 
-async def _reconcile(settings: StoreSettings, month: date) -> tuple[Difference, ...]:
-    engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=TIMEOUT_S)
+async def _reconcile(database_url: str, month: date) -> tuple[Difference, ...]:
+    engine = create_engine(database_url, pool_size=1, timeout_s=TIMEOUT_S)
     try:
-        return await reconcile(engine, month)
+        with database_errors():
+            return await reconcile(engine, month)
     finally:
         await engine.dispose()
 
@@ -73,12 +73,13 @@ async def retry(database: "asyncpg.Connection", reason: Reason) -> Outcome:
         return await Intake().take(database, await take_out(database, reason), now=datetime.now(UTC))
 
 
-async def _with_database(settings: StoreSettings, work: Callable[["asyncpg.Connection"], Awaitable[_T]]) -> _T:
-    database = await connect(str(settings.database_url), timeout_s=TIMEOUT_S, name="vlaapi-usage")
-    try:
-        return await work(database)
-    finally:
-        await database.close()
+async def _with_database(database_url: str, work: Callable[["asyncpg.Connection"], Awaitable[_T]]) -> _T:
+    with database_errors():
+        database = await connect(database_url, timeout_s=TIMEOUT_S, name="vlaapi-usage")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
 
 
 def _difference_line(difference: Difference) -> str:

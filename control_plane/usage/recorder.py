@@ -34,7 +34,7 @@ class Pace:
 
     batch_rows: int = 1000
     block_ms: int = 500
-    linger_s: float = 0.05  # after a batch that was not full: lets entries gather instead of one transaction each
+    linger_s: float = 0.2  # after a batch that was not full: lets entries gather instead of one transaction each
     claim_idle_ms: int = 10_000
     claim_every_s: float = 5.0
     forget_consumers_ms: int = 3_600_000

@@ -18,7 +18,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from ipaddress import IPv4Address
 from pathlib import Path
 from string import Template
 
@@ -51,7 +50,6 @@ class Door:
     program: Path
     folder: Path  # its own: configuration, pid, temporary files
     access_log: Path
-    address: IPv4Address
     port: Port
     upstreams: tuple[Path, ...]
     max_body_bytes: int
@@ -115,7 +113,7 @@ def render_conf(door: Door, *, has_stub_status: bool) -> str:
         connections=open_files // 2,
         folder=_quoted(door.folder),
         access_log=_quoted(door.access_log),
-        listen=f"{door.address}:{door.port.number}",
+        listen=f"{door.port.address}:{door.port.number}",
         upstreams="\n".join(f'        server "unix:{path}" max_fails=0;' for path in door.upstreams),
         max_body_bytes=door.max_body_bytes,
         body_gap_s=math.ceil(door.body_timeout_s) + 5,
@@ -152,7 +150,7 @@ def _quoted(path: Path) -> str:
 
 
 def _answers(door: Door) -> None:
-    address = "127.0.0.1" if door.address.is_unspecified else str(door.address)
+    address = "127.0.0.1" if door.port.address == "0.0.0.0" else door.port.address  # noqa: S104 -- compared, not bound
     connection = HTTPConnection(address, door.port.number, timeout=2.0)
     try:
         if (status := connection_status(connection, _HEALTH)) != 200:

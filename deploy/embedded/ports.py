@@ -10,19 +10,19 @@ import psutil
 from deploy.embedded.server import Port, StartError
 
 
-def refuse_taken(ports: Iterable[tuple[str, Port]], *, address: str) -> None:
+def refuse_taken(ports: Iterable[tuple[str, Port]]) -> None:
     """Raises StartError naming every taken port at once. `ports` are (server, port)."""
-    taken = [(name, port) for name, port in ports if not _is_free(port, address)]
+    taken = [(name, port) for name, port in ports if not _is_free(port)]
     lines = [f"{name}: port {port.number} {_reason(port.number)}; {port.setting} moves it" for name, port in taken]
     if lines:
         raise StartError("\n".join(lines))
 
 
-def _is_free(port: Port, address: str) -> bool:
+def _is_free(port: Port) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are merely fading away are no hindrance
         try:
-            probe.bind((address, port.number))
+            probe.bind((port.address, port.number))
         except OSError:
             return False
     return True

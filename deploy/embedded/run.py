@@ -43,7 +43,7 @@ def prepare(site: Site) -> Stack:
     refuse_root_without_namespaces()
     end_leftovers(site.state.root)
     ports = [(server.name, port) for server in stack.servers for port in server.ports]
-    refuse_taken(ports, address=str(site.settings.listen_address))
+    refuse_taken(ports)
     empty_metrics(site.state)
     rotate(site.state.log("access"))
     lines = [f"{name}={value}\n" for name, value in sorted(stack.variables.items())]

@@ -24,10 +24,11 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A TCP port on loopback that a server takes, and the setting that moves it."""
+    """A TCP port that a server takes, and the setting that moves it."""
 
     number: int
     setting: str
+    address: str = "127.0.0.1"
 
 
 def _nothing(*_: object) -> None:

@@ -30,7 +30,6 @@ class EmbeddedSettings(BaseModel):
     # The door
     listen_address: IPv4Address = Field(default=IPv4Address("127.0.0.1"), description="Address nginx listens on.")
     port: PortNumber = Field(default=8080, description="Port nginx listens on.")
-    api_processes: int = Field(default=2, ge=1, le=64, description="API processes behind nginx.")
     door_key_per_s: int = Field(default=200, ge=1, description="Requests per second nginx lets through for one API key.")
     door_address_per_s: int = Field(default=1000, ge=1, description="Requests per second nginx lets through from one address.")
 

@@ -4,7 +4,7 @@ Every server that `VLA_…_URL` places elsewhere is left out. Builds values only
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from control_plane.settings import PREFIX, Settings, load_settings
@@ -77,7 +77,7 @@ def build_stack(site: Site) -> Stack:
         (valkey(store, environment=site.plain),) if variable("redis_url") not in given else (),
         (triton(_triton(site, control), environment=site.plain),) if variable("triton_url") not in given else (),
     ]
-    ranks = (*stores, *_control_plane(site, ours, stores), (nginx(_door(site, control), environment=site.plain),))
+    ranks = (*stores, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
     return Stack(ranks=tuple(rank for rank in ranks if rank), variables=ours, control=control, url=site.url)
 
 
@@ -100,12 +100,14 @@ def _defaults(site: Site, cluster: Cluster, store: Store) -> dict[str, str]:
     return {variable(name): value for name, value in values.items()}
 
 
-def _control_plane(site: Site, ours: Mapping[str, str], stores: Sequence[tuple[Server, ...]]) -> tuple[tuple[Server, ...], ...]:
+def _control_plane(
+    site: Site, control: Settings, ours: Mapping[str, str], stores: Sequence[tuple[Server, ...]]
+) -> tuple[tuple[Server, ...], ...]:
     environment = {**site.plain, **ours, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     there = {server.name for rank in stores for server in rank}
     step = database(state=site.state, environment=environment, depends_on=tuple(there & {"postgres"}))
     needs = (*sorted(there & {"postgres", "valkey"}), step.name)
-    numbers = range(1, site.settings.api_processes + 1)
+    numbers = range(1, control.api_processes + 1)
     return (
         (step,),
         (worker(state=site.state, environment=environment, depends_on=needs),),
@@ -152,9 +154,8 @@ def _door(site: Site, control: Settings) -> Door:
         program=program("nginx", override=chosen, setting=variable("nginx_bin")),
         folder=site.state.root / "nginx",
         access_log=site.state.log("access"),
-        address=site.settings.listen_address,
-        port=site.port("port"),
-        upstreams=tuple(api_socket(site.state, number) for number in range(1, site.settings.api_processes + 1)),
+        port=replace(site.port("port"), address=str(site.settings.listen_address)),
+        upstreams=tuple(api_socket(site.state, number) for number in range(1, control.api_processes + 1)),
         max_body_bytes=control.max_body_bytes,
         body_timeout_s=control.body_timeout_s,
         key_per_s=site.settings.door_key_per_s,

@@ -4,17 +4,14 @@ import re
 
 from control_plane.errors import ERRORS
 from control_plane.metrics import create_metrics
-from control_plane.settings import PREFIX, Settings
+from tests.architecture import settings_page
 from tests.architecture.source_files import ROOT
 from vlaapi.__main__ import WORDS
 
 
-def test_every_setting_is_in_the_example_and_in_the_docs() -> None:
-    names = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
-    example = set(re.findall(r"^#? ?(VLA_[A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.M))
-    documented = set(re.findall(r"`(VLA_[A-Z0-9_]+)`", (ROOT / "docs/SETTINGS.md").read_text()))
-    assert example == names
-    assert names <= documented
+def test_the_page_and_the_example_of_settings_are_written_from_the_settings() -> None:
+    assert settings_page.DOCS.read_text() == settings_page.docs()
+    assert settings_page.EXAMPLE.read_text() == settings_page.example()
 
 
 def test_every_metric_is_in_the_docs() -> None:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,6 @@ def door(server_folder: Path) -> Door:
         program=program("nginx", override=system_nginx(), setting="VLA_NGINX_BIN"),
         folder=folder,
         access_log=folder / "access.log",
-        address=IPv4Address("127.0.0.1"),
         port=free_port(),
         upstreams=(server_folder / "api-1", server_folder / "api-2"),
         max_body_bytes=_MAX_BODY_BYTES,

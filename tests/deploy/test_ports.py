@@ -17,7 +17,7 @@ def test_every_taken_port_is_named_with_its_owner_and_its_setting() -> None:
             ("valkey", Port(number=second.getsockname()[1], setting="VLA_VALKEY_PORT")),
         ]
         with pytest.raises(StartError) as refusal:
-            refuse_taken([*taken, ("postgres", free_port())], address="127.0.0.1")
+            refuse_taken([*taken, ("postgres", free_port())])
     lines = str(refusal.value).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"nginx: port {taken[0][1].number} is taken by ")
@@ -26,4 +26,4 @@ def test_every_taken_port_is_named_with_its_owner_and_its_setting() -> None:
 
 
 def test_free_ports_pass() -> None:
-    refuse_taken([("nginx", free_port())], address="127.0.0.1")
+    refuse_taken([("nginx", free_port())])

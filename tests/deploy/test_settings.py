@@ -15,10 +15,10 @@ def test_the_defaults_are_valid() -> None:
 
 def test_every_wrong_value_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as refusal:
-        load_embedded({"VLA_PORT": "70000", "VLA_API_PROCESSES": "none", "VLA_LISTEN_ADDRESS": "everywhere"})
+        load_embedded({"VLA_PORT": "70000", "VLA_POSTGRES_PORT": "none", "VLA_LISTEN_ADDRESS": "everywhere"})
     assert {line.partition(":")[0] for line in str(refusal.value).splitlines()} == {
         "VLA_PORT",
-        "VLA_API_PROCESSES",
+        "VLA_POSTGRES_PORT",
         "VLA_LISTEN_ADDRESS",
     }
 
