@@ -68,6 +68,9 @@ class Settings(StoreSettings):
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process
+    api_processes: int = Field(
+        default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
+    )
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )

@@ -13,9 +13,10 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
+from control_plane.settings import variable
 from deploy.embedded.run import REFUSALS, live
 from deploy.embedded.screen import Screen, create_screen, describe
-from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded, variable
+from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded
 from deploy.embedded.stack import Site
 from deploy.embedded.state import AlreadyRunningError, State, open_state, owned, owner_of
 from deploy.embedded.status import Phase, Status, end_leftovers, read_status
