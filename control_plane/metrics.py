@@ -68,42 +68,25 @@ def create_metrics() -> Metrics:
             "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r
         ),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
-        spool_events=Gauge(
-            "vla_spool_events", "Usage events waiting in the local spool.", registry=r, multiprocess_mode="mostrecent"
-        ),
+        spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
         recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
-        recorder_lag=Gauge(
-            "vla_recorder_lag_seconds",
-            "Age of the newest event of a batch when its row was committed; 0 when none waits.",
-            registry=r,
-            multiprocess_mode="mostrecent",
-        ),
-        stream_length=Gauge(
-            "vla_stream_length", "Usage events waiting in the stream.", registry=r, multiprocess_mode="mostrecent"
-        ),
-        stream_oldest_age=Gauge(
-            "vla_stream_oldest_age_seconds",
-            "Age of the oldest event not yet recorded.",
-            registry=r,
-            multiprocess_mode="mostrecent",
-        ),
+        recorder_lag=_latest("vla_recorder_lag_seconds", "From event to row, newest of the last batch; 0 when none waits.", r),
+        stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
+        stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
         dead_letters=Counter(
             "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
         ),
-        reconcile_difference=Gauge(
-            "vla_reconcile_difference",
-            "Roll-up rows that did not say what the log says, at the last comparison.",
-            registry=r,
-            multiprocess_mode="mostrecent",
+        reconcile_difference=_latest(
+            "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
-        reconcile_at=Gauge(
-            "vla_reconcile_timestamp_seconds",
-            "When roll-ups and log were last compared.",
-            registry=r,
-            multiprocess_mode="mostrecent",
-        ),
+        reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
     )
+
+
+def _latest(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
+    """A gauge that any process may set for all of them: the newest value counts."""
+    return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
 
 
 def render(metrics: Metrics) -> bytes:

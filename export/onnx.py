@@ -4,6 +4,7 @@ The same module gives the same bytes: nothing that names this machine, a time or
 policy family and no Triton.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +27,22 @@ class Graph:
 def write(graph: Graph, path: Path) -> None:
     """Exports to `path`, checks the file and strips what is not needed to run it."""
     batch = torch.export.Dim("batch", min=1, max=1024)
-    program = torch.onnx.export(
-        graph.module.eval(),
-        kwargs=graph.examples,
-        input_names=list(graph.examples),
-        output_names=list(graph.outputs),
-        dynamic_shapes={name: {0: batch} for name in graph.examples},
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)  # torch 2.13 calls itself
+        warnings.filterwarnings(
+            "ignore", "# The axis name: batch will not be used", UserWarning
+        )  # one name for all inputs is meant
+        program = torch.onnx.export(
+            graph.module.eval(),
+            kwargs=graph.examples,
+            input_names=list(graph.examples),
+            output_names=list(graph.outputs),
+            dynamic_shapes={name: {0: batch} for name in graph.examples},
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto

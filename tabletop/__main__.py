@@ -1,4 +1,4 @@
-"""`vlaapi tabletop`: make demonstrations, train on them, let the expert correct the result, and measure it in closed loop.
+"""`vlaapi tabletop`: make demonstrations, train on them, and measure the result in closed loop.
 
 Each command is one step; `docs/TABLETOP.md` shows them in order with the time they took. Seeds decide everything but speed.
 """
@@ -18,7 +18,6 @@ from rich.console import Console
 
 from tabletop import checkpoint, demos, scorecard
 from tabletop.appearance import Appearance
-from tabletop.drive import dagger_driver
 from tabletop.instructions import write_tokenizer
 from tabletop.render import Camera, RenderUnavailable
 from tabletop.scene import Tabletop
@@ -27,7 +26,7 @@ from tabletop.train import LOG_FILE, Plan, train
 ROOT = Path(__file__).resolve().parent.parent
 DEMOS = ROOT / "build" / "tabletop" / "demos"
 BUNDLE = ROOT / "model_repository" / "tabletop"
-EXPERT_SEED, DAGGER_SEED = 1_000_000, 2_000_000
+FIRST_SEED = 1_000_000
 app = typer.Typer(help="Simulate, train and evaluate the shipped policy.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 Folder = Annotated[Path, typer.Option(help="Where demonstrations are kept, 50 kB a frame.")]
@@ -35,40 +34,29 @@ Weights = Annotated[Path, typer.Option(help="Where weights and logs are kept.")]
 
 
 @app.command("demos")
-def make_demos(
-    episodes: int = 3000,
-    processes: int = 2,
-    folder: Folder = DEMOS,
-    driver: Annotated[Path | None, typer.Option(help="Weights that drive while the expert labels (DAgger).")] = None,
-) -> None:
-    """Record episodes: driven by the expert with noise, or by a policy with the expert's labels."""
-    first = EXPERT_SEED if driver is None else DAGGER_SEED
-    cuts = np.linspace(first, first + episodes, processes + 1).astype(int).tolist()
-    make_driver = None if driver is None else functools.partial(dagger_driver, driver)
-    started = time.monotonic()
+def make_demos(episodes: int = 3000, processes: int = 2, folder: Folder = DEMOS) -> None:
+    """Record the expert in noisy episodes."""
+    cuts = np.linspace(FIRST_SEED, FIRST_SEED + episodes, processes + 1).astype(int).tolist()
     jobs = [
-        demos.Job(folder=folder, name=f"seeds-{start}-{end}", seeds=range(start, end), make_driver=make_driver)
-        for start, end in itertools.pairwise(cuts)
+        demos.Job(folder=folder, name=f"seeds-{start}-{end}", seeds=range(start, end)) for start, end in itertools.pairwise(cuts)
     ]
-    found = demos.run_all(jobs)
-    frames, lifted = (sum(column) for column in zip(*found, strict=True))
-    console.print(f"{frames:,} frames, {lifted}/{episodes} episodes lifted the cube, {(time.monotonic() - started) / 60:.1f} min")
+    started = time.monotonic()
+    frames, lifted = (sum(column) for column in zip(*demos.run_all(jobs), strict=True))
+    minutes = round((time.monotonic() - started) / 60, 2)
+    made = {"episodes": episodes, "lifted": lifted, "first_seed": FIRST_SEED, "minutes": minutes}
+    (folder / demos.LOG_FILE).write_text(json.dumps(made, indent=2) + "\n")
+    _say(f"{frames:,} frames, {lifted}/{episodes} episodes lifted the cube, {minutes} min")
 
 
 @app.command("train")
 def train_policy(
-    steps: int = 6500,
-    seed: int = 1,
-    threads: int = 2,
-    folder: Folder = DEMOS,
-    weights: Weights = checkpoint.FOLDER,
-    start: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    steps: int = 6500, seed: int = 1, threads: int = 2, folder: Folder = DEMOS, weights: Weights = checkpoint.FOLDER
 ) -> None:
     """Train on everything in the demonstrations' folder."""
-    write_tokenizer(checkpoint.FOLDER)
-    plan = Plan(steps=steps, seed=seed, threads=threads, learning_rate=1.5e-3 if start is None else 7e-4)
-    log = train(folder, weights, plan, _say, start=start)
-    console.print(f"{log['frames']:,} frames, {log['minutes']} min, weights in {weights}")
+    weights.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(weights)
+    log = train(folder, weights, Plan(steps=steps, seed=seed, threads=threads), _say)
+    _say(f"{log['frames']:,} frames, {log['minutes']} min, weights in {weights}")
 
 
 @app.command("eval")

@@ -1,13 +1,12 @@
 """Demonstrations: what the camera saw, the robot's state, and what the expert would do from there, in noisy episodes.
 
 The arm is pushed off course on purpose (noise, jolts, fingers that close too early), because a policy that has only seen perfect
-runs cannot recover from its own mistakes. Labels are always the expert's. With a driver, a policy drives and the expert only
-labels (DAgger). It knows no network: a driver is any function.
+runs cannot recover from its own mistakes. Labels are always the expert's clean ones. It knows no network.
 """
 
 import io
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +22,11 @@ from tabletop.instructions import COLOURS
 from tabletop.render import Camera
 from tabletop.scene import Tabletop, View
 
+LOG_FILE = "demos.json"
 RENDER_PX = 224
 MAX_STEPS, HOLD_STEPS = 70, 6
 _NOISE_M = (0.0, 0.003, 0.008)
 _JOLT_CHANCE, _JOLT_M, _SLIP_CHANCE = 0.03, 0.02, 0.008
-
-Driver = Callable[[NDArray[np.uint8], NDArray[np.float32], str], NDArray[np.float32]]  # picture, state, colour → (HORIZON, 7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ def load(folder: Path) -> list[Demonstrations]:
     return found
 
 
-def collect(seeds: Iterable[int], driver: Driver | None = None) -> tuple[Demonstrations, int]:
+def collect(seeds: Iterable[int]) -> tuple[Demonstrations, int]:
     """One episode per seed. Returns the frames and how many episodes ended with the named cube in the air."""
     table = Tabletop()
     appearance = Appearance(table)
@@ -68,7 +66,7 @@ def collect(seeds: Iterable[int], driver: Driver | None = None) -> tuple[Demonst
         for seed in seeds:
             table.reset(seed)
             appearance.vary(seed)
-            episode = _Episode(table=table, camera=camera, seed=seed, driver=driver)
+            episode = _Episode(table=table, camera=camera, seed=seed)
             lifted += episode.run()
             frames.extend(episode.frames())
     images, states, colours, chunks, truth = zip(*frames, strict=True)
@@ -86,16 +84,15 @@ def collect(seeds: Iterable[int], driver: Driver | None = None) -> tuple[Demonst
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one process makes. `make_driver` runs in that process; None lets the expert drive."""
+    """What one process makes."""
 
     folder: Path
     name: str
     seeds: range
-    make_driver: Callable[[], Driver] | None = None
 
     def run(self) -> tuple[int, int]:
         """Makes and saves the shard. Returns (frames, episodes that succeeded)."""
-        demonstrations, lifted = collect(self.seeds, self.make_driver() if self.make_driver else None)
+        demonstrations, lifted = collect(self.seeds)
         demonstrations.save(self.folder, self.name)
         return len(demonstrations.colours), lifted
 
@@ -119,13 +116,12 @@ def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[
 class _Episode:
     """One run from a reset table; keeps every frame with its label."""
 
-    def __init__(self, *, table: Tabletop, camera: Camera, seed: int, driver: Driver | None) -> None:
-        self._table, self._camera, self._driver = table, camera, driver
+    def __init__(self, *, table: Tabletop, camera: Camera, seed: int) -> None:
+        self._table, self._camera = table, camera
         self._random = np.random.default_rng((seed, 11))
         self._colour = COLOURS[int(self._random.integers(len(COLOURS)))]
-        self._noise_m = float(self._random.choice(_NOISE_M)) if driver is None else 0.0
+        self._noise_m = float(self._random.choice(_NOISE_M))
         self._jolt, self._jolt_left = np.zeros(3), 0
-        self._planned: list[NDArray[np.float32]] = []
         self._rows: list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]] = []
         self._labels: list[NDArray[np.float32]] = []
 
@@ -136,7 +132,7 @@ class _Episode:
             label = expert_action(view, self._colour)
             self._rows.append((picture, state, _truth(view, self._colour)))
             self._labels.append(label)
-            self._table.apply(self._disturbed(label) if self._driver is None else self._driven(picture, state))
+            self._table.apply(self._disturbed(label))
             held += view.is_lifted(self._colour)
             if held >= HOLD_STEPS:
                 return True
@@ -151,11 +147,6 @@ class _Episode:
     def _picture(self) -> NDArray[np.uint8]:
         quality = int(self._random.integers(60, 96)) if self._random.random() < 0.5 else None
         return as_seen(self._camera.picture(), jpeg_quality=quality)
-
-    def _driven(self, picture: NDArray[np.uint8], state: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not self._planned and self._driver is not None:
-            self._planned = list(self._driver(picture, state, self._colour)[:2])
-        return self._planned.pop(0)
 
     def _disturbed(self, label: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._jolt_left == 0 and self._random.random() < _JOLT_CHANCE:

@@ -1,6 +1,6 @@
 """A network, in PyTorch or ONNX, as something that can drive the robot: picture, state and words in, a chunk of actions out.
 
-Used by closed-loop evaluation and by DAgger. It goes through the same resize and tokenizer as the API. It knows no simulator.
+Used by closed-loop evaluation. It goes through the same resize and tokenizer as the API. It knows no simulator.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from export.contract.tokenize import InstructionTokenizer
 from tabletop import checkpoint
 from tabletop.contract import STATE
-from tabletop.demos import Driver
-from tabletop.instructions import SPEC, plain_instruction
+from tabletop.instructions import SPEC
 
 Inputs = dict[str, NDArray[np.generic]]
 Network = Callable[[Inputs], NDArray[np.float32]]  # tensors by name, batched → (B, 8, 7)
@@ -62,16 +61,3 @@ def from_onnx(model: Path) -> Policy:
     return Policy(
         network=lambda inputs: session.run(["action"], inputs)[0], tokenizer=InstructionTokenizer(checkpoint.FOLDER, SPEC)
     )
-
-
-def dagger_driver(folder: Path) -> Driver:
-    """The policy drives in plain words, with state in one episode and without in the next."""
-    policy = from_weights(folder)
-    asked = 0
-
-    def drive(picture: NDArray[np.uint8], state: NDArray[np.float32], colour: str) -> NDArray[np.float32]:
-        nonlocal asked
-        asked += 1
-        return policy.ask(picture, plain_instruction(colour), state if asked // 20 % 2 else None)
-
-    return drive

@@ -41,7 +41,8 @@ class Condition:
     picture_px: int = 224
     jpeg_quality: int | None = None
     wording: Wording = Wording.PLAIN
-    execute: int = 2
+    execute: int = 4
+    camera_bump: float = 1.0  # 1 is ± 5 mm and up to 0.34°, as in training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Trial:
             found = []
             for seed in self.seeds:
                 table.reset(seed)
-                appearance.vary(seed)
+                appearance.vary(seed, camera_bump=self.condition.camera_bump)
                 found.append(_episode(table, camera, policy, self.condition, seed))
             return found
 

@@ -28,6 +28,10 @@ CONDITIONS = (
     Condition(name="no state, 2 of 8 steps executed", has_state=False, execute=2),
     Condition(name="state sent, 8 of 8 steps executed", execute=8),
     Condition(name="no state, 8 of 8 steps executed", has_state=False, execute=8),
+    Condition(name="state sent, camera moved up to 20 mm and 1.4°", camera_bump=4),
+    Condition(name="no state, camera moved up to 20 mm and 1.4°", has_state=False, camera_bump=4),
+    Condition(name="state sent, camera moved up to 50 mm and 3.4°", camera_bump=10),
+    Condition(name="no state, camera moved up to 50 mm and 3.4°", has_state=False, camera_bump=10),
 )
 DIRECTIONS = (
     Condition(name="state sent"),
@@ -69,20 +73,15 @@ def measure(bundle: Path, training: Path, episodes: int, report: Callable[[str],
     }
 
 
-def _training(runs: list[dict[str, Any]]) -> list[str]:
-    """What the log of the training runs says, a sentence each."""
-    plan = runs[-1]["plan"]
+def _training(log: dict[str, Any]) -> list[str]:
+    """What the log of the training run says, a sentence each."""
+    plan, made = log["plan"], log["demonstrations"]
+    last = ", ".join(f"{name} {value}" for name, value in log["losses"][-1].items() if name != "step")
     return [
-        f"{runs[-1]['parameters']:,} parameters, torch {runs[-1]['torch']}, seed {plan['seed']}.",
-        *(_run(run) for run in runs),
+        f"{log['parameters']:,} parameters, torch {log['torch']}, seed {plan['seed']}.",
+        f"{made['episodes']:,} noisy episodes by the scripted expert (seeds from {made['first_seed']:,}) in "
+        f"{made['minutes']} minutes; {made['lifted']:,} ended with the named cube in the air.",
+        f"{plan['steps']:,} steps of {plan['batch']} from {log['frames']:,} frames in {log['minutes']} minutes on "
+        f"{plan['threads']} shared CPU cores; last losses: {last}.",
         f"State is withheld in {plan['state_dropout']:.0%} of the samples, words but the colour in {plan['word_dropout']:.0%}.",
     ]
-
-
-def _run(run: dict[str, Any]) -> str:
-    plan = run["plan"]
-    last = ", ".join(f"{name} {value}" for name, value in run["losses"][-1].items() if name != "step")
-    return (
-        f"{plan['steps']:,} steps of {plan['batch']} from {run['frames']:,} frames in {run['minutes']} minutes on "
-        f"{plan['threads']} shared CPU cores; last losses: {last}."
-    )

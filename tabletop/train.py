@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.checkpoint import FOLDER, save
-from tabletop.checkpoint import load as load_weights
 from tabletop.contract import CAMERA
+from tabletop.demos import LOG_FILE as DEMOS_LOG_FILE
 from tabletop.demos import Demonstrations, load
 from tabletop.instructions import COLOURS, PAD_ID, SPEC, UNKNOWN_ID, plain_instruction, training_instruction, vocabulary
 from tabletop.network import TabletopPolicy
@@ -42,6 +42,7 @@ class Plan:
     state_dropout: float = 0.5
     word_dropout: float = 0.1
     average_over: int = 500
+    report_every: int = 250
     threads: int = 2
 
 
@@ -110,15 +111,12 @@ def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tens
     }
 
 
-def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None], *, start: Path | None = None) -> dict[str, Any]:
-    """Trains on every shard in `folder`, from scratch or from the weights in `start`. Writes weights and log into `out`.
-
-    Returns the log of this run; the file keeps the runs that led to `start` before it.
-    """
+def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None]) -> dict[str, Any]:
+    """Trains on every shard in `folder`, writes weights and log into `out`, returns the log."""
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
     shards = load(folder)
-    network = (TabletopPolicy() if start is None else load_weights(start).train()).to(memory_format=torch.channels_last)
+    network = TabletopPolicy().to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=plan.learning_rate, total_steps=plan.steps, pct_start=0.05)
@@ -132,12 +130,13 @@ def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None], *,
         schedule.step()
         _average(average, network, min(1 - 1 / plan.average_over, step / (step + 10)))
         recent.append([float(part.detach()) for part in parts.values()])
-        if step % 250 == 0 or step == plan.steps:
+        if step % plan.report_every == 0 or step == plan.steps:
             curve.append({"step": step, **dict(zip(parts, np.mean(recent, axis=0).round(5).tolist(), strict=True))})
             recent.clear()
             report(f"{curve[-1]} after {(time.monotonic() - started) / 60:.1f} min")
     log = {
         "plan": asdict(plan),
+        "demonstrations": json.loads((folder / DEMOS_LOG_FILE).read_text()),
         "frames": sum(len(shard.colours) for shard in shards),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "minutes": round((time.monotonic() - started) / 60, 2),
@@ -145,8 +144,7 @@ def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None], *,
         "losses": curve,
     }
     save(average, out)
-    before = [] if start is None else json.loads((start / LOG_FILE).read_text())
-    (out / LOG_FILE).write_text(json.dumps([*before, log], indent=2) + "\n")
+    (out / LOG_FILE).write_text(json.dumps(log, indent=2) + "\n")
     return log
 
 

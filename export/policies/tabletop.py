@@ -7,16 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from export.contract.manifest import Manifest, Output, Source
+from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTokenizer
 from tabletop import checkpoint
+from tabletop.arm import HOME_RAD, JOINTS
 from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, HORIZON, POLICY, STATE
 from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_instruction
 
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
-EXAMPLES = 12
+PATCHES = 6
+SCENES = checkpoint.FOLDER.parent / "assets" / "scenes"
 
 
 def network() -> nn.Module:
@@ -25,20 +30,21 @@ def network() -> nn.Module:
 
 
 def examples() -> dict[str, Tensor]:
-    """Inputs that exercise the graph: several pictures of noise and shapes, all colours, with and without state."""
+    """Two scenes with each cube named in turn, and patches of colour; with and without state, in known and unknown words."""
     random = np.random.default_rng(17)
     tokenizer = InstructionTokenizer(checkpoint.FOLDER, SPEC)
+    pictures = [*_scenes(), *_patches(random)]
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(pictures))]
     sentences = [
-        plain_instruction(colour) if index % 2 else held_out_instruction(colour, random)
-        for index, colour in enumerate(COLOURS * (EXAMPLES // len(COLOURS)))
+        plain_instruction(colour) if index % 2 else held_out_instruction(colour, random) for index, colour in enumerate(colours)
     ]
-    joints = np.array([0.0, 0.15, 0.0, -2.3, 0.0, 2.45, 0.785]) + random.normal(0.0, 0.2, (EXAMPLES, 7))
-    width = random.uniform(0.0, 0.08, (EXAMPLES, 1))
+    joints = HOME_RAD + random.normal(0.0, 0.2, (len(pictures), JOINTS))
+    width = random.uniform(0.0, 0.08, (len(pictures), 1))
     return {
-        CAMERA.tensor: torch.from_numpy(_pictures(random)),
+        CAMERA.tensor: torch.from_numpy(np.stack(pictures)),
         SPEC.tensor: torch.from_numpy(np.stack([tokenizer.ids(sentence) for sentence in sentences])),
         STATE.tensor: torch.from_numpy(np.concatenate([joints, width], axis=1).astype(np.float32)),
-        str(STATE.mask_tensor): torch.from_numpy((np.arange(EXAMPLES) % 2).astype(np.float32)[:, None]),
+        str(STATE.mask_tensor): torch.from_numpy((np.arange(len(pictures)) % 2).astype(np.float32)[:, None]),
     }
 
 
@@ -76,7 +82,13 @@ def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
     )
 
 
-def _pictures(random: np.random.Generator) -> np.ndarray:
-    """Coarse coloured patches: compress well, yet reach every part of the network."""
-    coarse = random.integers(0, 256, (EXAMPLES, 8, 8, 3), dtype=np.uint8)
-    return coarse.repeat(CAMERA.height // 8, axis=1).repeat(CAMERA.width // 8, axis=2)
+def _scenes() -> list[NDArray[np.uint8]]:
+    """Each committed scene once per colour."""
+    found = [resize(Image.open(path).convert("RGB"), CAMERA) for path in sorted(SCENES.glob("*.jpg"))]
+    return [picture for picture in found for _ in COLOURS]
+
+
+def _patches(random: np.random.Generator) -> list[NDArray[np.uint8]]:
+    """Coarse coloured squares: nothing the network has seen, and they compress to nothing."""
+    coarse = random.integers(0, 256, (PATCHES, 8, 8, 3), dtype=np.uint8)
+    return list(coarse.repeat(CAMERA.height // 8, axis=1).repeat(CAMERA.width // 8, axis=2))

@@ -1,0 +1,36 @@
+"""A policy is asked the same way whether it is PyTorch or the served graph, and says when no state was sent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.contract.tokenize import InstructionTokenizer
+from tabletop.checkpoint import FOLDER
+from tabletop.drive import Inputs, Policy, from_onnx, from_weights
+from tabletop.instructions import SPEC
+
+pytestmark = pytest.mark.export
+SERVED = Path("model_repository/tabletop/1/model.onnx")
+PICTURE = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+STATE = np.random.default_rng(1).normal(size=8).astype(np.float32)
+
+
+@pytest.mark.parametrize("state", [STATE, None], ids=["with state", "without state"])
+def test_the_committed_weights_answer_like_the_served_graph(state: np.ndarray | None) -> None:
+    expected = from_weights(FOLDER).ask(PICTURE, "pick up red cube", state)
+    assert np.allclose(from_onnx(SERVED).ask(PICTURE, "pick up red cube", state), expected, atol=1e-5)
+
+
+def test_a_missing_state_is_masked_and_never_invented() -> None:
+    seen: list[Inputs] = []
+
+    def answer(inputs: Inputs) -> np.ndarray:
+        seen.append(inputs)
+        return np.zeros((1, 8, 7), dtype=np.float32)
+
+    policy = Policy(network=answer, tokenizer=InstructionTokenizer(FOLDER, SPEC))
+    policy.ask(PICTURE, "lift the blue block", STATE)
+    policy.ask(PICTURE, "lift the blue block", None)
+    assert [inputs["state_mask"].tolist() for inputs in seen] == [[[1.0]], [[0.0]]]
+    assert not seen[1]["state"].any()

@@ -1,0 +1,62 @@
+"""The simulated table: same seed, same scene; one action, one honest step."""
+
+import numpy as np
+import pytest
+
+from tabletop.contract import STATE
+from tabletop.instructions import COLOURS
+from tabletop.scene import CUBE_GAP_M, CUBE_HALF_M, MAX_SHIFT_M, Tabletop
+
+pytestmark = pytest.mark.export
+STILL = np.zeros(7)
+
+
+def test_the_same_seed_is_the_same_scene_also_after_other_scenes(table: Tabletop) -> None:
+    table.reset(5)
+    table.apply(STILL)
+    first = table.state
+    table.reset(6)
+    table.reset(5)
+    table.apply(STILL)
+    assert np.array_equal(table.state, first)
+
+
+def test_cubes_lie_apart_on_the_table(table: Tabletop) -> None:
+    for seed in range(10):
+        table.reset(seed)
+        places = [table.view.cube_positions[colour] for colour in COLOURS]
+        assert all(abs(place[2] - CUBE_HALF_M) < 0.002 for place in places)
+        gaps = [np.linalg.norm(a[:2] - b[:2]) for index, a in enumerate(places) for b in places[:index]]
+        assert min(gaps) > CUBE_GAP_M - 0.002
+
+
+def test_the_state_is_what_the_contract_names(table: Tabletop) -> None:
+    table.reset(1)
+    assert table.state.shape == (len(STATE.names),)
+    assert table.state.dtype == np.float32
+    assert table.state[-1] == pytest.approx(0.08, abs=1e-3)
+
+
+def test_an_action_moves_the_tool_by_about_what_it_says(table: Tabletop) -> None:
+    table.reset(2)
+    before = table.tool
+    table.apply(np.array([0.0, 0.02, 0.0, 0.0, 0.0, 0.1, 0.0]))
+    assert table.tool.position - before.position == pytest.approx([0.0, 0.02, 0.0], abs=0.0015)
+    assert table.tool.yaw_rad - before.yaw_rad == pytest.approx(0.1, abs=0.01)
+
+
+def test_an_action_too_large_is_cut_to_the_robots_limit(table: Tabletop) -> None:
+    table.reset(2)
+    before = table.tool.position
+    table.apply(np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    assert np.linalg.norm(table.tool.position - before) < MAX_SHIFT_M * 1.1
+
+
+def test_the_fingers_close_at_one_and_open_at_zero(table: Tabletop) -> None:
+    table.reset(3)
+    for _ in range(5):
+        table.apply(np.array([0, 0, 0, 0, 0, 0, 1.0]))
+    assert table.state[-1] < 0.005
+    for _ in range(5):
+        table.apply(STILL)
+    assert table.state[-1] > 0.07
