@@ -108,7 +108,7 @@ def first_motion(policy: Policy, condition: Condition, scenes: int) -> tuple[int
             for colour in COLOURS:
                 state = table.state if condition.has_state else None
                 chunk = policy.ask(picture, say(colour, condition.wording, random), state)
-                right += _heads_for(table.view, chunk) == colour
+                right += heads_for(table.view, chunk) == colour
     return right, scenes * len(COLOURS)
 
 
@@ -123,7 +123,8 @@ def say(colour: str, wording: Wording, random: np.random.Generator) -> str:
             return held_out_instruction(colour, random)
 
 
-def _heads_for(view: View, chunk: NDArray[np.float32]) -> str:
+def heads_for(view: View, chunk: NDArray[np.float32]) -> str:
+    """The cube that the chunk's sideways motion points at best."""
     motion = chunk[:, :2].sum(0)
     gaps = {colour: position[:2] - view.tool.position[:2] for colour, position in view.cube_positions.items()}
     return max(gaps, key=lambda colour: float(motion @ gaps[colour] / (np.linalg.norm(gaps[colour]) + 1e-9)))

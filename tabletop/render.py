@@ -1,9 +1,11 @@
 """Pictures of a simulated table, drawn off screen without a GPU or display.
 
-Tries EGL, then OSMesa; where neither is installed it says which Debian package to install. It knows no policy; `appearance`
+By EGL or else OSMesa; where neither is installed it says which Debian package to install. It knows no policy; `appearance`
 changes colours and light, this file only draws what the model says.
 """
 
+import ctypes
+import os
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -63,13 +65,22 @@ class Camera:
 
 
 def _open_context(size_px: int) -> _Context:
-    failures = []
-    for load in (_egl, _osmesa):
-        try:
-            return load(size_px)
-        except (ImportError, AttributeError, OSError, RuntimeError) as error:
-            failures.append(f"{load.__name__.strip('_')}: {error}")
-    raise RenderUnavailable(f"{_HINT} [{'; '.join(failures)}]")
+    """Decided by which library loads, because PyOpenGL can only ever use one of them in a process."""
+    for library, open_context in (("libEGL.so.1", _egl), ("libOSMesa.so.8", _osmesa)):
+        if _loads(library):
+            try:
+                return open_context(size_px)
+            except (ImportError, AttributeError, OSError, RuntimeError) as error:
+                raise RenderUnavailable(f"{_HINT} [{library}: {error}]") from None
+    raise RenderUnavailable(_HINT)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _egl(size_px: int) -> _Context:
@@ -79,6 +90,7 @@ def _egl(size_px: int) -> _Context:
 
 
 def _osmesa(size_px: int) -> _Context:
+    os.environ["PYOPENGL_PLATFORM"] = "osmesa"  # read when PyOpenGL is first imported
     from mujoco.osmesa import GLContext
 
     return GLContext(size_px, size_px)

@@ -4,16 +4,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.checkpoint import FOLDER
+from tabletop.contract import CAMERA
 from tabletop.drive import Inputs, Policy, from_onnx, from_weights
-from tabletop.instructions import SPEC
+from tabletop.evaluate import heads_for
+from tabletop.instructions import COLOURS, SPEC
+from tabletop.scene import Tabletop
 
 pytestmark = pytest.mark.export
 SERVED = Path("model_repository/tabletop/1/model.onnx")
+SCENES = Path("tabletop/assets/scenes")
 PICTURE = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
 STATE = np.random.default_rng(1).normal(size=8).astype(np.float32)
+
+
+@pytest.mark.parametrize("picture", sorted(SCENES.glob("*.jpg")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_first_motion_in_a_committed_picture_is_toward_the_named_cube(table: Tabletop, picture: Path, colour: str) -> None:
+    table.reset(int(picture.stem))  # the picture's name is its seed; nothing is drawn here
+    seen = resize(Image.open(picture).convert("RGB"), CAMERA)
+    for instruction in (f"pick up {colour} cube", f"please could you grab the {colour} one"):
+        assert heads_for(table.view, from_onnx(SERVED).ask(seen, instruction, None)) == colour
 
 
 @pytest.mark.parametrize("state", [STATE, None], ids=["with state", "without state"])

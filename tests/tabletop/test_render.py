@@ -31,10 +31,16 @@ def test_every_cube_is_seen(table: Tabletop, camera: Camera) -> None:
 
 
 def test_without_opengl_the_message_names_the_package(table: Tabletop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(size_px: int) -> None:
-        raise ImportError("libEGL.so.1: cannot open shared object file")
-
-    monkeypatch.setattr(render, "_egl", missing)
-    monkeypatch.setattr(render, "_osmesa", missing)
+    monkeypatch.setattr(render, "_loads", {}.get)
     with pytest.raises(RenderUnavailable, match="apt install libegl1"):
+        Camera(table, size_px=64)
+
+
+def test_a_library_that_does_not_work_is_named_too(table: Tabletop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(size_px: int) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(render, "_loads", {"libEGL.so.1": True}.get)
+    monkeypatch.setattr(render, "_egl", broken)
+    with pytest.raises(RenderUnavailable, match=r"apt install libegl1.*libEGL.so.1: no display"):
         Camera(table, size_px=64)
