@@ -31,7 +31,7 @@ def test_below_the_level_nothing_is_written() -> None:
 def test_a_key_is_cut_in_messages_fields_and_tracebacks() -> None:
     stream = io.BytesIO()
     log = create_log("info", stream)
-    log.info(f"refused {KEY}", header=f"Bearer {KEY}")
+    log.info("refused", message=f"no such key: {KEY}", header=f"Bearer {KEY}")
     try:
         raise ValueError(KEY)
     except ValueError:
