@@ -186,3 +186,69 @@ async def test_two_processes_count_together_and_log_no_secret(environment: dict[
     assert Counter(entry["outcome"] for entry in requests if entry["route"] == PATH) == {"success": 5, "invalid_image": 1}
     secrets = (key.text, key.text[14:], "swordfish", MINIMAL["image"][:40], environment["VLA_KEY_PEPPER"])
     assert [secret for secret in secrets if secret in logs] == []
+
+
+async def test_bodies_that_are_too_large_too_slow_or_cut_off_end_where_they_should(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    key = await new_key(settings_of(environment))
+    bounded = {**environment, "VLA_MAX_BODY_BYTES": "100000", "VLA_BODY_TIMEOUT_S": "0.5"}
+    socket = Path(environment["VLA_SPOOL_DIR"]).parent / "a"
+    start = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key.text}\r\nContent-Type: application/json\r\n".encode()
+
+    async def sent(rest: bytes) -> bytes:
+        """Everything that comes back until the server hangs up."""
+        reader, writer = await asyncio.open_unix_connection(str(socket))
+        writer.write(start + rest)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    with process(bounded, socket=socket, log=tmp_path / "a.log") as client:
+        await answers(client)
+        declared = await sent(b"Content-Length: 100001\r\n\r\n")
+        chunked = await sent(
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"4000\r\n" + b"x" * 0x4000 + b"\r\n" + b"186A0\r\n" + b"x" * 100_000
+        )
+        slow = await sent(b'Content-Length: 1000\r\n\r\n{"image": "')
+        _, writer = await asyncio.open_unix_connection(str(socket))
+        writer.write(start + b'Content-Length: 1000\r\n\r\n{"image": "')
+        writer.close()
+        assert (await client.get("/health")).status_code == 200
+        await client.aclose()
+    statuses = [int(answer.split(b" ", 2)[1]) for answer in (declared, chunked, slow)]
+    assert statuses == [413, 413, 408]
+    assert all(b'"request_id":"inf_' in answer for answer in (declared, chunked, slow))
+    assert "unmapped_failure" not in (tmp_path / "a.log").read_text()
+
+
+async def test_a_caller_who_hangs_up_gets_the_request_settled(environment: dict[str, str], tmp_path: Path) -> None:
+    key = await new_key(settings_of(environment))
+    socket = Path(environment["VLA_SPOOL_DIR"]).parent / "a"
+    body = msgspec.json.encode(MINIMAL)
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key.text}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with process(environment, socket=socket, log=tmp_path / "a.log") as client:
+        await answers(client)
+        for _ in range(5):
+            _, writer = await asyncio.open_unix_connection(str(socket))
+            writer.write(head.encode() + body)
+            await writer.drain()
+            writer.close()
+        after = await post(client, key)
+
+        async def nothing_is_in_flight() -> bool:
+            return "vla_in_flight_requests 0.0" in (await client.get("/metrics")).text
+
+        await eventually(nothing_is_in_flight)
+        await client.aclose()
+    assert after.status_code == 200
+    async with Redis.from_url(environment["VLA_REDIS_URL"]) as redis:
+        events = await events_in(redis)
+        held = [name async for name in redis.scan_iter("vla:*") if await redis.type(name) == b"zset"]
+        assert [await redis.zcard(name) for name in held] == [0] * len(held)
+    # Who was gone before the body was read was never admitted; everybody else has one event, whatever became of them.
+    assert 1 <= len(events) == len({event.request_id for event in events}) <= 6
+    assert {event.error_code for event in events} <= {None, "cancelled"}
