@@ -23,7 +23,7 @@ Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-console = Console()
+console = Console(soft_wrap=True, highlight=False)
 
 
 @app.command("tabletop")

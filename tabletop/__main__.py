@@ -84,7 +84,7 @@ def picture(out: Path, seed: int = 9_000_000, size_px: int = 224) -> None:
         raise typer.Exit(_fail(str(unavailable))) from None
 
 
-_say: Callable[[str], None] = functools.partial(console.print, highlight=False)
+_say: Callable[[str], None] = functools.partial(console.print, highlight=False, soft_wrap=True)
 
 
 def _fail(message: str) -> int:

@@ -83,5 +83,6 @@ def _training(log: dict[str, Any]) -> list[str]:
         f"{made['minutes']} minutes; {made['lifted']:,} ended with the named cube in the air.",
         f"{plan['steps']:,} steps of {plan['batch']} from {log['frames']:,} frames in {log['minutes']} minutes on "
         f"{plan['threads']} shared CPU cores; last losses: {last}.",
-        f"State is withheld in {plan['state_dropout']:.0%} of the samples, words but the colour in {plan['word_dropout']:.0%}.",
+        f"Withheld: the state in {plan['state_dropout']:.0%} of the samples, a word (never the colour) with "
+        f"{plan['word_dropout']:.0%} chance.",
     ]

@@ -68,7 +68,7 @@ def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
         description=f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz.",
         source=Source(
             checkpoint="tabletop/weights/policy.safetensors",
-            command="vlaapi tabletop make && vlaapi export tabletop",
+            command="vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop",
             licence="Apache-2.0",
             sha256=sha256,
         ),
