@@ -62,6 +62,9 @@ class _Silent:
     def show(self, status: Status) -> None:
         """Nothing."""
 
+    def adopt(self, status: Status) -> None:
+        """Nothing."""
+
     def close(self) -> None:
         """Nothing."""
 
@@ -117,12 +120,14 @@ def down() -> None:
         typer.echo("vlaapi is not running")
         return
     began = time.monotonic()
-    os.kill(pid, signal.SIGTERM)
     screen = create_screen()
+    if (running := read_status(root)) is not None:
+        screen.adopt(running)
+    os.kill(pid, signal.SIGTERM)
     is_over = False
     while not is_over:
         is_over = owner_of(root) != pid  # asked before the status is read, so that the last one is shown too
-        if (status := read_status(root)) is not None:
+        if (status := read_status(root)) is not None and status != running:
             screen.show(status)
         if time.monotonic() - began > _LONGEST_STOP_S:
             _refuse(f"the supervisor (pid {pid}) did not end within {_LONGEST_STOP_S:g} s")

@@ -34,9 +34,9 @@ async def test_a_test_database_does_not_see_another_tests_rows(database_url: str
     mine, shared = await asyncpg.connect(database_url), await asyncpg.connect(postgres_url)
     try:
         await mine.execute(
-            "INSERT INTO customer_accounts (id, company_name, email, tier) VALUES (uuidv7(), 'A', 'a@example.com', 'free')"
+            "INSERT INTO customer_accounts (id, company_name, email, tier) VALUES (uuidv7(), 'A', 'here@example.com', 'free')"
         )
-        assert await shared.fetchval("SELECT count(*) FROM customer_accounts") == 0
+        assert await shared.fetchval("SELECT count(*) FROM customer_accounts WHERE email = 'here@example.com'") == 0
     finally:
         await asyncio.gather(mine.close(), shared.close())
 
