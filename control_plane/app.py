@@ -34,6 +34,7 @@ from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
 from control_plane.protocols.operations import Operations
 from control_plane.redis import REDIS_AWAY, create_redis
+from control_plane.replicas import Replicas
 from control_plane.settings import Settings, load_settings
 from control_plane.triton import GrpcTriton, Triton
 from control_plane.usage.journal import Journal
@@ -62,13 +63,18 @@ class Neighbours:
 
 def create_app(settings: Settings, *, triton: Triton | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
     """The application; nothing is connected before the server starts it. `triton` and `log` replace the real ones."""
-    neighbours = _neighbours(settings, triton or GrpcTriton(settings.triton_url), log or create_log(settings.log_level))
+    neighbours = _neighbours(settings, triton or _triton(settings.triton_url), log or create_log(settings.log_level))
     return assemble(_doors(settings, neighbours), lifespan=_lifespan(settings, neighbours))
 
 
 def create_app_from_environment() -> FastAPI:
     """For a server that loads a factory. Raises SettingsError listing everything that is wrong."""
     return create_app(load_settings())
+
+
+def _triton(urls: str) -> Triton:
+    tritons = [GrpcTriton(url.strip()) for url in urls.split(",")]
+    return tritons[0] if len(tritons) == 1 else Replicas(tritons)
 
 
 def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -> Neighbours:
@@ -156,8 +162,7 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.callback(adopt_libraries(n.log, settings.log_level))
             closing.push_async_callback(n.engine.dispose)
             closing.push_async_callback(n.redis.aclose)
-            if isinstance(n.triton, GrpcTriton):
-                closing.push_async_callback(n.triton.close)
+            closing.push_async_callback(n.triton.close)
             closing.callback(n.preprocessor.close)
             closing.push_async_callback(n.authenticator.close)
             await n.spool.start()

@@ -46,7 +46,7 @@ class Settings(StoreSettings):
     """One field per thing an operator may set; units are in the names."""
 
     # Policies
-    triton_url: str = Field(description="Triton's gRPC address as host:port.")
+    triton_url: str = Field(description="Triton's gRPC address as host:port; several, separated by commas, share the work.")
     model_repository: Path = Field(description="Folder with one sub-folder per policy, each with its manifest.json.")
     default_policy: str = Field(default="tabletop", description="Policy used when a request names no model.")
     default_deadline_ms: int = Field(default=2000, ge=10, description="Deadline of a request that names none.")
