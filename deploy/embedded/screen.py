@@ -35,9 +35,6 @@ class Screen(Protocol):
     def show(self, status: Status) -> None:
         """Called at every change."""
 
-    def adopt(self, status: Status) -> None:
-        """Takes a status as known, so that only what differs from it is shown."""
-
     def close(self) -> None:
         """Leaves the terminal as it was found."""
 
@@ -74,10 +71,6 @@ class TableScreen:
                 self._lines.adopt(status)
             self._live.stop()
             self._live = None
-
-    def adopt(self, status: Status) -> None:
-        """As the lines do; the table always shows all."""
-        self._lines.adopt(status)
 
 
 class LineScreen:
