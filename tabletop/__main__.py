@@ -50,7 +50,7 @@ def make_demos(episodes: int = 3000, processes: int = 2, folder: Folder = DEMOS)
 
 @app.command("train")
 def train_policy(
-    steps: int = 6500, seed: int = 1, threads: int = 2, folder: Folder = DEMOS, weights: Weights = checkpoint.FOLDER
+    steps: int = 4000, seed: int = 1, threads: int = 1, folder: Folder = DEMOS, weights: Weights = checkpoint.FOLDER
 ) -> None:
     """Train on everything in the demonstrations' folder."""
     weights.mkdir(parents=True, exist_ok=True)

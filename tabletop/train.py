@@ -43,7 +43,7 @@ class Plan:
     word_dropout: float = 0.1
     average_over: int = 500
     report_every: int = 250
-    threads: int = 2
+    threads: int = 1
 
 
 class Batches:

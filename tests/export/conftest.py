@@ -2,6 +2,10 @@
 
 import importlib.util
 
-_NEEDS = {"onnxruntime": ["test_verify.py"], "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py"]}
+_NEEDS = {
+    "onnxruntime": ["test_verify.py"],
+    "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py"],
+    "tritonclient": ["test_main.py", "test_served_bundle.py", "test_triton_config.py"],
+}
 
 collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]

@@ -32,9 +32,10 @@ async def _ask(client: triton.InferenceServerClient, row: int, **changes: np.nda
     return np.asarray(answer.as_numpy("action"))
 
 
-async def _batch_sizes(client: triton.InferenceServerClient) -> dict[int, int]:
+async def _joint_runs(client: triton.InferenceServerClient) -> int:
+    """How many runs so far answered more than one request."""
     statistics: Any = await client.get_inference_statistics("tabletop")
-    return {one.batch_size: one.compute_infer.count for one in statistics.model_stats[0].batch_stats}
+    return sum(one.compute_infer.count for one in statistics.model_stats[0].batch_stats if one.batch_size > 1)
 
 
 def test_the_real_triton_answers_the_golden_vectors(triton_url: str) -> None:
@@ -43,17 +44,13 @@ def test_the_real_triton_answers_the_golden_vectors(triton_url: str) -> None:
 
 
 async def test_requests_that_come_together_run_together_and_get_their_own_answers(triton_url: str) -> None:
+    rows = [row % GOLDEN.count for row in range(48)]
     async with triton.InferenceServerClient(triton_url) as client:
-        before = await _batch_sizes(client)
-        rows = [row % GOLDEN.count for row in range(96)]
+        before = await _joint_runs(client)
         answers = await asyncio.gather(*(_ask(client, row) for row in rows))
-        after = await _batch_sizes(client)
+        assert await _joint_runs(client) > before
     for row, answer in zip(rows, answers, strict=True):
         assert np.allclose(answer[0], GOLDEN.outputs["action"][row], atol=1e-5)
-    assert (
-        any(size > 1 and count > before.get(size, 0) for size, count in after.items() if size not in (1, 4))
-        or after[4] > before[4]
-    )
 
 
 async def test_one_bad_request_does_not_spoil_its_neighbours(triton_url: str) -> None:
