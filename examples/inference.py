@@ -1,7 +1,7 @@
 """A control loop against a running service, with nothing but Python's standard library.
 
-`KEY=vla_live_… python3 examples/inference.py [PICTURE] [INSTRUCTION]` asks once and prints what a robot would do. It shows the
-four things a real loop must not forget: one kept connection, a deadline, refusals, and errors that say what to do.
+`KEY=vla_live_… python3 examples/inference.py [PICTURE] [INSTRUCTION]` asks once and prints what a robot would do; `URL` moves
+it from http://127.0.0.1:8080. It shows the four things a real loop must not forget: one kept connection, a deadline, refusals, and errors that say what to do.
 """
 
 import base64
@@ -50,8 +50,12 @@ class Robot:
         raise AssertionError("unreachable")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._connection.request("POST", "/v1/inference", json.dumps(request), self._headers)
-        answer: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        try:
+            self._connection.request("POST", "/v1/inference", json.dumps(request), self._headers)
+            answer: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Refused("hold", f"no answer from the service ({error})") from None
         return answer
 
     def _motion(self, answer: dict[str, Any]) -> list[list[float]]:
@@ -68,7 +72,10 @@ def main() -> None:
     """Asks once and prints the motion."""
     picture = Path(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLE
     instruction = sys.argv[2] if len(sys.argv) > 2 else "pick up red cube"
-    robot = Robot(os.environ.get("URL", "http://127.0.0.1:8080"), os.environ["KEY"])
+    robot = Robot(
+        os.environ.get("URL", "http://127.0.0.1:8080"),
+        os.environ.get("KEY") or sys.exit("set KEY to an API key; `vlaapi status` shows the demo customer's"),
+    )
     try:
         chunk = robot.next_motion(picture.read_bytes(), instruction)
     except Refused as refusal:

@@ -1,4 +1,4 @@
-"""The life of a request, one file per step; `pipeline.py` reads like DESIGN §2 and everything else is a step of it.
+"""The life of a request, one file per step; `pipeline.py` reads like the README's ten steps, everything else is one of them.
 
 Knows no HTTP route and no framework: the doors in `protocols` bring requests in and take answers out.
 """

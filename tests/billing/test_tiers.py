@@ -1,4 +1,4 @@
-"""The price list is the one that customers were shown (DESIGN §4)."""
+"""The price list is the one that customers were shown."""
 
 from decimal import Decimal
 
