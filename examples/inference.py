@@ -1,7 +1,8 @@
 """A control loop against a running service, with nothing but Python's standard library.
 
 `KEY=vla_live_… python3 examples/inference.py [PICTURE] [INSTRUCTION]` asks once and prints what a robot would do; `URL` moves
-it from http://127.0.0.1:8080. It shows the four things a real loop must not forget: one kept connection, a deadline, refusals, and errors that say what to do.
+it from http://127.0.0.1:8080. It shows the four things a real loop must not forget: one kept connection, a deadline, refusals,
+and errors that say what to do.
 """
 
 import base64
