@@ -8,11 +8,11 @@ APP := .venv
 TRITON := .venv-triton
 EXPORT := .venv-export
 BIN := $(APP)/bin
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .PHONY: help up down status test check bench chaos export migrate golden lock clean
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: ## Create the environments that the service needs
@@ -76,6 +76,7 @@ migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
 	@$(BIN)/python -m tests.safety.golden_verdicts
+	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9

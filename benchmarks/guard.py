@@ -25,7 +25,7 @@ from safety.wire import verdict_json
 RESULT = Path(__file__).parent / "results" / "guard.json"
 CALLS, WARM_UP = 5000, 500
 CONTROL_HZ = 10.0
-BUDGET_P50_US = {"8x7": 60.0, "50x7": 200.0}  # CPU, the target of the first cut and DESIGN §9
+BUDGET_P50_US = {"8x7": 60.0, "50x7": 200.0}  # CPU, the target of the first cut and the budget
 
 
 def _guard(kind: ActionKind) -> Guard:

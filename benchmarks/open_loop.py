@@ -56,8 +56,11 @@ async def saturate(send: Callable[[], Awaitable[bool]], *, clients: int, duratio
     async def client() -> None:
         nonlocal done
         while time.perf_counter() < until:
-            done += await send()
+            succeeded = await send()  # awaited first: `done += await …` would lose what others counted meanwhile
+            done += succeeded
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
+    if not done:
+        raise RuntimeError("no request succeeded, so there is nothing to measure")
     return done / (time.perf_counter() - started)

@@ -125,5 +125,5 @@ def _customer(environment: dict[str, str]) -> str:
             environment=environment,
         )
     )
-    key: str = created["key"]
+    key: str = created["api_key"]
     return key

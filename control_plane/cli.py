@@ -1,4 +1,4 @@
-"""The commands of the control plane: `python -m control_plane.cli customers | keys | migrate | worker` (also `vlaapi …`).
+"""The commands of the control plane: `python -m control_plane.cli customers | keys | usage | migrate | worker` (also `vlaapi …`).
 
 Composition root: it alone reads settings and builds the stores that commands work on. Every refusal is one line on stderr that
 names the field: exit status 2 when the person must change something, 1 when the service is at fault.
@@ -20,6 +20,7 @@ from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
 from control_plane.redis import create_redis
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
+from control_plane.usage.commands import create_commands as create_usage_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE_DIR = variable("state_dir")
@@ -31,11 +32,12 @@ _STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pe
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
+app.add_typer(create_usage_commands(lambda: str(_store_settings(os.environ).database_url)), name="usage")
 
 
 @app.callback()
 def prepare(ctx: typer.Context) -> None:
-    """Operate the service: customers, keys, the schema and the recorder."""
+    """Operate the service: customers, keys, usage, the schema and the recorder."""
     ctx.obj = open_stores
 
 
@@ -48,6 +50,14 @@ def migrate() -> None:
     with database_errors():
         upgrade(str(settings.database_url))
     typer.echo("The schema is up to date.")
+
+
+@app.command()
+def worker() -> None:
+    """Record usage events until told to stop."""
+    from control_plane.worker import run_worker  # as above
+
+    run_worker(load_settings())
 
 
 @asynccontextmanager
@@ -83,7 +93,7 @@ def _local_service(environment: Mapping[str, str]) -> Mapping[str, str]:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and ends the process."""
     try:
-        status = app(arguments, standalone_mode=False)
+        status = app(arguments, prog_name="vlaapi", standalone_mode=False)
     except typer.TyperException as error:
         _refuse(error.format_message(), status=2)
     except typer.Abort:

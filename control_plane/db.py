@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import asyncpg
 from asyncpg.exceptions import InterfaceError as AsyncpgInterfaceError
-from asyncpg.exceptions import PostgresError
+from asyncpg.exceptions import InternalClientError, PostgresError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -51,7 +51,7 @@ def database_errors() -> Iterator[None]:
         yield
     except _OUR_MISTAKES:
         raise
-    except (DBAPIError, PoolTimeoutError, PostgresError, AsyncpgInterfaceError, OSError) as error:
+    except (DBAPIError, PoolTimeoutError, PostgresError, AsyncpgInterfaceError, InternalClientError, OSError) as error:
         raise DatabaseAwayError(type(error).__name__) from error
 
 

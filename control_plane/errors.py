@@ -109,7 +109,7 @@ class ApiError(Exception):
 
 
 def error_body(error: ApiError, *, request_id: str, errors_url: str) -> dict[str, Any]:
-    """The wire form (DESIGN §7). `errors_url` is the page that explains every code."""
+    """The wire form (docs/ERRORS.md). `errors_url` is the page that explains every code."""
     kind = error.kind
     return {
         "error": {

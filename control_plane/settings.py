@@ -46,7 +46,7 @@ class Settings(StoreSettings):
     """One field per thing an operator may set; units are in the names."""
 
     # Policies
-    triton_url: str = Field(description="Triton's gRPC address as host:port.")
+    triton_url: str = Field(description="Triton's gRPC address as host:port; several, separated by commas, share the work.")
     model_repository: Path = Field(description="Folder with one sub-folder per policy, each with its manifest.json.")
     default_policy: str = Field(default="tabletop", description="Policy used when a request names no model.")
     default_deadline_ms: int = Field(default=2000, ge=10, description="Deadline of a request that names none.")
@@ -68,6 +68,9 @@ class Settings(StoreSettings):
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process
+    api_processes: int = Field(
+        default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
+    )
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )

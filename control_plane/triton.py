@@ -74,6 +74,9 @@ class Triton(Protocol):
     async def infer(self, call: TritonCall) -> Mapping[str, Tensor]:
         """The output tensors by name. Raises TritonError."""
 
+    async def close(self) -> None:
+        """Ends its connections."""
+
 
 class GrpcTriton:
     """The real thing. Connects at the first call, in the event loop that makes it; close it when the process ends."""

@@ -1,4 +1,4 @@
-"""Step 10: the answer as a value, and as the JSON of the REST door. Field by field it is DESIGN §7.
+"""Step 10: the answer as a value, and as the JSON of the REST door. Field by field it is docs/API.md.
 
 Other doors render the same value in their own wire format. Knows no HTTP.
 """

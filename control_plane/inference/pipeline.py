@@ -1,4 +1,4 @@
-"""The life of a request, DESIGN §2, in order. Every door hands its requests to `Pipeline.answer`; step 1 (nginx) came before.
+"""The life of a request, the README's ten steps, in order. Every door hands its requests to `Pipeline.answer`; step 1 is nginx.
 
 Each step lives in a file of its own; this one only puts them in order, keeps the time and sheds load.
 """

@@ -15,6 +15,7 @@ from control_plane.inference.answer import InferenceAnswer
 from control_plane.policies.routes import Models
 from control_plane.protocols.openapi_examples import ANSWER, ERROR, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
 from control_plane.protocols.operations import ReadyReport
+from safety.verdict import Decision, NotEvaluated, RuleStatus
 
 Json = dict[str, Any]
 
@@ -55,6 +56,8 @@ _BINARY_PICTURE = {"type": "string", "format": "binary", "description": f"{_PICT
 def document() -> Json:
     """The whole description."""
     _, generated = msgspec.json.schema_components((InferenceAnswer, Models, ReadyReport), ref_template=_REF + "{name}")
+    generated["InferenceAnswer"]["properties"]["safety"] = {"$ref": _REF + "Safety"}
+    generated["InferenceAnswer"]["properties"]["fallback"] = {"$ref": _REF + "Fallback"}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,7 +75,7 @@ def document() -> Json:
             "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
         },
         "components": {
-            "schemas": dict(sorted({**generated, **_requests(), "Error": _error_schema()}.items())),
+            "schemas": dict(sorted({**generated, **_requests(), **_safety(), "Error": _error_schema()}.items())),
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -217,6 +220,42 @@ def _error_example(kind: ErrorKind) -> Json:
         "doc_url": f"{ERROR['error']['doc_url'].partition('#')[0]}#{kind.code}",
     }
     return {"error": {**ERROR["error"], **told}}
+
+
+def _safety() -> dict[str, Json]:
+    """The guard's words (docs/SAFETY.md); its enumerations are its own."""
+    rule = {
+        "id": {"type": "string"},
+        "status": {"enum": [status.value for status in RuleStatus]},
+        "score": {"type": ["number", "null"]},
+        "reason": {"enum": [reason.value for reason in NotEvaluated]},
+        "value": {"type": "number"},
+        "limit": {"type": "number"},
+        "unit": {"type": "string"},
+        "at": {"type": "array", "description": "Step, and dimension or null."},
+        "message": {"type": "string"},
+    }
+    coverage = {"type": "object", "properties": {"evaluated": {"type": "integer"}, "applicable": {"type": "integer"}}}
+    properties: dict[str, Json] = {
+        "decision": {"enum": [decision.value for decision in Decision]},
+        "overall_score": {"type": "number", "description": "The lowest score of the rules that could look; 0 is refused."},
+        "limiting_rule": {"type": ["string", "null"]},
+        "score_is_upper_bound": {"type": "boolean", "description": "Some rule could not look."},
+        "coverage": coverage,
+        "rules": {"type": "array", "items": {"type": "object", "properties": rule, "required": ["id", "status", "score"]}},
+        "profile": {"type": "string"},
+        "guard_version": {"type": "string"},
+        "certified": {"const": False, "description": "This is not a safety function."},
+    }
+    fallback: dict[str, Json] = {
+        "type": {"type": "string"},
+        "values": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
+        "is_safe_state": {"const": False, "description": "Holding can keep pressing; the right stop is yours."},
+    }
+    return {
+        "Safety": {"type": "object", "properties": properties, "required": list(properties)},
+        "Fallback": {"type": "object", "properties": fallback, "required": list(fallback)},
+    }
 
 
 def _error_schema() -> Json:

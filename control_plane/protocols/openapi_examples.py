@@ -33,6 +33,9 @@ _SAFETY: dict[str, Any] = {
     "limiting_rule": "B1.ee_linear_speed",
     "score_is_upper_bound": True,
     "coverage": {"evaluated": 9, "applicable": 14},
+    "profile": "franka_panda@1/sha256:e0a8c1dbc765be47+preset:reduced",
+    "guard_version": "0.1.0",
+    "certified": False,
     "rules": [
         {
             "id": "B1.ee_linear_speed",

@@ -1,7 +1,7 @@
 """What operators and machines ask: `/health`, `/ready`, `/metrics`, and `/errors`, the page that every error links to.
 
 Alive, ready and degraded are three things: alive needs nothing, ready needs one policy that answers, and an absent Redis or
-PostgreSQL only degrades (DESIGN §6). No key is needed and nothing here tells more than up or down.
+PostgreSQL only degrades. No key is needed and nothing here tells more than up or down.
 """
 
 import asyncio

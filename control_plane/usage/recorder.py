@@ -25,7 +25,8 @@ from control_plane.usage.stream import Consumer, Delivery
 Connect = Callable[[], Awaitable["asyncpg.Connection"]]
 
 # What waiting cures: the server is away, shutting down, full, busy or misconfigured. No event is to blame.
-STORES_AWAY = (RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError: asyncpg's state after a server that was killed in the middle of a COPY; a new connection cures it.
+STORES_AWAY = (RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

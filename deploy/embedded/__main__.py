@@ -13,9 +13,10 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
+from control_plane.settings import variable
 from deploy.embedded.run import REFUSALS, live
-from deploy.embedded.screen import Screen, create_screen, describe
-from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded, variable
+from deploy.embedded.screen import LineScreen, Screen, create_screen, describe
+from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded
 from deploy.embedded.stack import Site
 from deploy.embedded.state import AlreadyRunningError, State, open_state, owned, owner_of
 from deploy.embedded.status import Phase, Status, end_leftovers, read_status
@@ -115,9 +116,10 @@ def down() -> None:
             end_leftovers(root)
         typer.echo("vlaapi is not running")
         return
-    began = time.monotonic()
+    began, screen = time.monotonic(), LineScreen()
+    if (before := read_status(root)) is not None:
+        screen.adopt(before)
     os.kill(pid, signal.SIGTERM)
-    screen = create_screen()
     is_over = False
     while not is_over:
         is_over = owner_of(root) != pid  # asked before the status is read, so that the last one is shown too
@@ -126,7 +128,6 @@ def down() -> None:
         if time.monotonic() - began > _LONGEST_STOP_S:
             _refuse(f"the supervisor (pid {pid}) did not end within {_LONGEST_STOP_S:g} s")
         time.sleep(_POLL_S)
-    screen.close()
     typer.echo(f"vlaapi is stopped after {time.monotonic() - began:.1f} s")
 
 

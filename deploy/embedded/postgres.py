@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import psutil
 
 from deploy.embedded.server import NotReadyError, Port, Server, StartError
 
@@ -45,7 +46,7 @@ def postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Server:
         argv=(*_as_unprivileged(), str(cluster.programs / "postgres"), "-D", str(cluster.data), *options),
         environment=environment,
         folder=cluster.data.parent,
-        prepare=lambda: create_cluster(cluster, environment=environment),
+        prepare=lambda: _prepare(cluster, environment),
         check=lambda pid: _answers(cluster, pid),
         ports=(cluster.port,),
         stop_signal=signal.SIGINT,
@@ -89,6 +90,21 @@ def _said_about(cluster: Cluster, pid: int) -> str | None:
     except FileNotFoundError:
         return None
     return lines[7].strip() if len(lines) > 7 and lines[0] == str(pid) else None
+
+
+def _prepare(cluster: Cluster, environment: Mapping[str, str]) -> None:
+    create_cluster(cluster, environment=environment)
+    for lock in (cluster.data / "postmaster.pid", cluster.sockets / f".s.PGSQL.{cluster.port.number}.lock"):
+        if lock.exists() and not _is_server_of(cluster, lock.read_text().partition("\n")[0]):
+            lock.unlink()
+
+
+def _is_server_of(cluster: Cluster, pid: str) -> bool:
+    """After a reboot the pid in an old lock may be anybody's, and PostgreSQL would then refuse to start for ever."""
+    try:
+        return str(cluster.data) in psutil.Process(int(pid)).cmdline()
+    except (ValueError, psutil.Error):
+        return False
 
 
 def create_cluster(cluster: Cluster, *, environment: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from control_plane.settings import PREFIX, SettingsError
+from control_plane.settings import SettingsError, variable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,8 +56,3 @@ def load_embedded(environment: Mapping[str, str]) -> EmbeddedSettings:
     except ValidationError as error:
         faults = [f"{variable(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors(include_input=False)]
         raise SettingsError("\n".join(faults)) from None
-
-
-def variable(name: str) -> str:
-    """The environment variable of a field."""
-    return f"{PREFIX}{name}".upper()

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from control_plane.settings import PREFIX, Settings, load_settings
+from control_plane.settings import PREFIX, Settings, load_settings, variable
 from deploy.embedded.api import api, api_socket, database, worker
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
 from deploy.embedded.nginx import Door, nginx, system_nginx
 from deploy.embedded.postgres import Cluster, postgres
 from deploy.embedded.server import Port, Server
-from deploy.embedded.settings import ROOT, EmbeddedSettings, variable
+from deploy.embedded.settings import ROOT, EmbeddedSettings
 from deploy.embedded.state import State, read_secrets
 from deploy.embedded.triton import Installation, Triton, installation_in, triton
 from deploy.embedded.valkey import Store, valkey

@@ -1,6 +1,6 @@
 """Valkey as an embedded server: append-only file, no eviction, a password in a 0600 file (never in the process list).
 
-`everysec` survives any kill of the process, because Valkey writes the file before it replies; a power cut may lose a second.
+With `everysec` a killed Valkey or a power cut may forget the last second or two; the journal adds those events again.
 """
 
 from collections.abc import Mapping

@@ -140,6 +140,9 @@ class FakeTriton:
         shape = (1, *self.action.shape)
         return {"action": Tensor(name="action", datatype="FP32", shape=shape, data=self.action.tobytes())}
 
+    async def close(self) -> None:
+        """There is nothing to close."""
+
 
 @dataclass(kw_only=True)
 class House:

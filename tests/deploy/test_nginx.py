@@ -166,12 +166,14 @@ def test_metrics_are_for_this_machine_only(open_door: Door) -> None:
     assert _is_our_error(_ask(open_door, "GET", "/metrics", X_Forwarded_For="203.0.113.9"), "not_found")
 
 
-def test_the_access_log_has_json_and_no_secret(open_door: Door) -> None:
-    _ask(open_door, "GET", "/marked?key=in-the-query", Authorization="Bearer in-the-head")
-    text = open_door.access_log.read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
-    assert lines[-1]["path"] == "/marked"
-    assert lines[-1]["status"] == 200
+def test_the_access_log_has_json_and_no_secret(open_door: Door, server_folder: Path) -> None:
+    folder = server_folder / "nginx with a log"
+    logging = replace(open_door, folder=folder, access_log=server_folder / "access-of-one.log", port=free_port())
+    with running(nginx(logging, environment=ENVIRONMENT), log=server_folder / "nginx-logging.log"):
+        _ask(logging, "GET", "/marked?key=in-the-query", Authorization="Bearer in-the-head")
+    text = logging.access_log.read_text()  # whole only now: nginx logs after it has answered
+    (line,) = [json.loads(line) for line in text.splitlines()]
+    assert (line["path"], line["status"], line["upstream_status"]) == ("/marked", 200, "200")
     assert "in-the-query" not in text
     assert "in-the-head" not in text
 

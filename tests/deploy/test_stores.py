@@ -1,6 +1,8 @@
 """The embedded PostgreSQL and Valkey: they are what the rest of the product was told they are."""
 
 import asyncio
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -9,8 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from control_plane.migrations import upgrade
-from deploy.embedded.postgres import Cluster, create_cluster
+from deploy.embedded.postgres import Cluster, create_cluster, postgres
 from deploy.embedded.server import StartError
+from tests.conftest import ENVIRONMENT, free_port, running
 
 
 async def test_each_database_is_migrated_and_runs_in_utc(database_url: str) -> None:
@@ -31,9 +34,9 @@ async def test_a_test_database_does_not_see_another_tests_rows(database_url: str
     mine, shared = await asyncpg.connect(database_url), await asyncpg.connect(postgres_url)
     try:
         await mine.execute(
-            "INSERT INTO customer_accounts (id, company_name, email, tier) VALUES (uuidv7(), 'A', 'a@example.com', 'free')"
+            "INSERT INTO customer_accounts (id, company_name, email, tier) VALUES (uuidv7(), 'A', 'here@example.com', 'free')"
         )
-        assert await shared.fetchval("SELECT count(*) FROM customer_accounts") == 0
+        assert await shared.fetchval("SELECT count(*) FROM customer_accounts WHERE email = 'here@example.com'") == 0
     finally:
         await asyncio.gather(mine.close(), shared.close())
 
@@ -74,6 +77,21 @@ def test_a_cluster_of_another_major_is_refused_and_named(cluster: Cluster, tmp_p
     )
     with pytest.raises(StartError, match="made by PostgreSQL 17, this is 18; set VLA_POSTGRES_BIN"):
         create_cluster(other, environment={"PATH": "/usr/bin:/bin"})
+
+
+def test_a_lock_whose_pid_is_now_another_programs_does_not_stop_the_start(
+    cluster: Cluster, server_folder: Path, tmp_path: Path
+) -> None:
+    own = replace(cluster, data=server_folder / "postgres-after-reboot", port=free_port())
+    server = postgres(own, environment=ENVIRONMENT)
+    create_cluster(own, environment=ENVIRONMENT)
+    with subprocess.Popen(["sleep", "600"]) as anybody:
+        (own.data / "postmaster.pid").write_text(f"{anybody.pid}\n{own.data}\n")
+        try:
+            with running(server, log=tmp_path / "log"):
+                assert anybody.poll() is None
+        finally:
+            anybody.kill()
 
 
 def test_a_socket_path_too_long_for_the_kernel_is_refused(cluster: Cluster, tmp_path: Path) -> None:

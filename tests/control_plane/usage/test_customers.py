@@ -13,7 +13,7 @@ from control_plane.metrics import Metrics
 from control_plane.usage.event import UsageEvent, UsageStatus
 from tests.control_plane.usage.making import add_events, make_customer, make_event, make_recorder, running, until_recorded
 
-# DESIGN §4, as written.
+# The operator's statement in docs/USAGE.md, as written.
 STATEMENT = """
 SELECT company_name, tier, monthly_usage as requests, monthly_quota as limit,
        ROUND(monthly_usage::numeric / monthly_quota * 100, 1) as usage_pct

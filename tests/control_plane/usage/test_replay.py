@@ -186,8 +186,10 @@ class Forgetful:
     file: Path
     written_bytes: int = 0
 
-    def is_all_written(self) -> None:
-        """From here on it only acknowledges."""
+    async def is_all_written(self) -> None:
+        """From here on it only acknowledges. What it has acknowledged so far may be put off on a busy disk: waits for that."""
+        async with create_redis(self.server.url, timeout_s=5.0) as redis:
+            await eventually(lambda: _is_buffer_empty(redis))
         self.written_bytes = self.file.stat().st_size
 
     async def die_and_come_back(self) -> None:
@@ -195,6 +197,10 @@ class Forgetful:
         self.server.kill()
         os.truncate(self.file, self.written_bytes)
         await self.server.start()
+
+
+async def _is_buffer_empty(redis: Redis) -> bool:
+    return int((await redis.info("persistence"))["aof_buffer_length"]) == 0
 
 
 def only_file(folder: Path, pattern: str) -> Path:
@@ -222,7 +228,7 @@ async def test_what_redis_acknowledged_and_forgot_is_added_again(
         for event in events[:3]:
             await journal.record(event)
         await replay.step()
-        forgetful.is_all_written()
+        await forgetful.is_all_written()
         for event in events[3:]:
             await journal.record(event)
         await forgetful.die_and_come_back()
@@ -240,7 +246,7 @@ async def test_a_moved_segment_stays_until_redis_has_written_it(
 ) -> None:
     async with create_redis(forgetful.server.url, timeout_s=5.0) as redis:
         replay = Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log)
-        forgetful.is_all_written()
+        await forgetful.is_all_written()
         await spool.append(b"event")
         assert await replay.step() == 1
         await forgetful.die_and_come_back()

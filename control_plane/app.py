@@ -1,0 +1,178 @@
+"""The web process: reads the settings, builds every neighbour once, opens and closes them in order.
+
+`create_app(settings)` is what tests load, `create_app_from_environment` what a server loads (`uvicorn --factory`). Knows no step
+of a request: those are `inference`'s.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.identity.authenticate import Authenticator
+from control_plane.identity.revocation import RevocationListener
+from control_plane.inference.body import BodyLimits
+from control_plane.inference.contract import Contract
+from control_plane.inference.guard import Guards, build_guards
+from control_plane.inference.in_flight import InFlight
+from control_plane.inference.infer import Inference
+from control_plane.inference.pipeline import Pipeline
+from control_plane.inference.preprocess import Preprocessor
+from control_plane.limits.limiter import Limiter
+from control_plane.logs import adopt_libraries, create_log
+from control_plane.metrics import Metrics, create_metrics
+from control_plane.policies.catalogue import load_catalogue
+from control_plane.policies.readiness import Canary
+from control_plane.policies.routes import ModelList
+from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.operations import Operations
+from control_plane.redis import REDIS_AWAY, create_redis
+from control_plane.replicas import Replicas
+from control_plane.settings import Settings, load_settings
+from control_plane.triton import GrpcTriton, Triton
+from control_plane.usage.journal import Journal
+from control_plane.usage.recent import Recent
+from control_plane.usage.replay import Replay
+from control_plane.usage.spool import Spool
+from safety.profile import Preset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """What the process talks to, and what runs beside the requests."""
+
+    engine: AsyncEngine
+    redis: Redis
+    triton: Triton
+    metrics: Metrics
+    log: FilteringBoundLogger
+    authenticator: Authenticator
+    listener: RevocationListener
+    spool: Spool
+    journal: Journal
+    replay: Replay
+    preprocessor: Preprocessor
+
+
+def create_app(settings: Settings, *, triton: Triton | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
+    """The application; nothing is connected before the server starts it. `triton` and `log` replace the real ones."""
+    neighbours = _neighbours(settings, triton or _triton(settings.triton_url), log or create_log(settings.log_level))
+    return assemble(_doors(settings, neighbours), lifespan=_lifespan(settings, neighbours))
+
+
+def create_app_from_environment() -> FastAPI:
+    """For a server that loads a factory. Raises SettingsError listing everything that is wrong."""
+    return create_app(load_settings())
+
+
+def _triton(urls: str) -> Triton:
+    tritons = [GrpcTriton(url.strip()) for url in urls.split(",")]
+    return tritons[0] if len(tritons) == 1 else Replicas(tritons)
+
+
+def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -> Neighbours:
+    metrics = create_metrics()
+    engine = create_engine(
+        str(settings.database_url), pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s
+    )
+    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
+    authenticator = Authenticator(
+        engine=engine,
+        redis=redis,
+        pepper=settings.key_pepper.get_secret_value().encode(),
+        cache_s=settings.key_cache_s,
+        metrics=metrics,
+    )
+    spool, recent = Spool(settings.spool_dir), Recent()
+    return Neighbours(
+        engine=engine,
+        redis=redis,
+        triton=triton,
+        metrics=metrics,
+        log=log,
+        authenticator=authenticator,
+        listener=RevocationListener(redis=redis, authenticator=authenticator),
+        spool=spool,
+        journal=Journal(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log),
+        replay=Replay(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log),
+        preprocessor=Preprocessor(threads=settings.decode_threads, max_pixels=settings.max_image_pixels),
+    )
+
+
+def _doors(settings: Settings, n: Neighbours) -> Doors:
+    catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
+    canary = Canary(triton=n.triton, catalogue=catalogue)
+    pipeline = Pipeline(
+        in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
+        authenticator=n.authenticator,
+        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
+        contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
+        preprocessor=n.preprocessor,
+        inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
+        guards=Guards(by_pair=build_guards(catalogue, preset=Preset(settings.safety_preset)), metrics=n.metrics, log=n.log),
+        journal=n.journal,
+        log=n.log,
+        default_deadline_ms=settings.default_deadline_ms,
+    )
+    return Doors(
+        pipeline=pipeline,
+        body_limits=BodyLimits(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
+        models=ModelList(catalogue=catalogue, canary=canary, authenticate=n.authenticator.authenticate),
+        operations=Operations(
+            canary=canary,
+            probes={"redis": partial(_redis_answers, n.redis), "postgres": partial(_postgres_answers, n.engine)},
+            metrics=n.metrics,
+        ),
+        metrics=n.metrics,
+        log=n.log,
+        public_url=settings.public_url,
+    )
+
+
+async def _redis_answers(redis: Redis) -> bool:
+    try:
+        return bool(await redis.ping())
+    except REDIS_AWAY:
+        return False
+
+
+async def _postgres_answers(engine: AsyncEngine) -> bool:
+    try:
+        with database_errors():
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+    except DatabaseAwayError:
+        return False
+    return True
+
+
+def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What must be open before the first request, and the order in which it is closed after the last."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as closing:
+            closing.callback(adopt_libraries(n.log, settings.log_level))
+            closing.push_async_callback(n.engine.dispose)
+            closing.push_async_callback(n.redis.aclose)
+            closing.push_async_callback(n.triton.close)
+            closing.callback(n.preprocessor.close)
+            closing.push_async_callback(n.authenticator.close)
+            await n.spool.start()
+            closing.push_async_callback(n.spool.close)
+            await n.replay.start()
+            closing.push_async_callback(n.replay.stop)
+            n.listener.start()
+            closing.push_async_callback(n.listener.stop)
+            n.log.info("started")
+            yield
+            n.log.info("stopping")
+
+    return lifespan
