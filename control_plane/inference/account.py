@@ -5,7 +5,7 @@ caller who hung up): it is written on the way out, and what was our fault is giv
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,14 +30,23 @@ class Account:
     """One admitted request. Use as `async with`; `observation` is filled in as soon as it is known."""
 
     def __init__(
-        self, *, trace: Trace, principal: Principal, admission: Admission, journal: Journal, log: FilteringBoundLogger
+        self,
+        *,
+        trace: Trace,
+        principal: Principal,
+        admission: Admission,
+        journal: Journal,
+        log: FilteringBoundLogger,
+        counts_lateness: bool = False,
     ) -> None:
+        """`counts_lateness`: the caller allowed less time than is promised, so a late answer is not given back."""
         self.trace = trace
         self.principal = principal
         self.admission = admission
         self.observation: Observation | None = None
         self._journal = journal
         self._log = log
+        self._counts_lateness = counts_lateness
         self._is_written = False
 
     async def __aenter__(self) -> Self:
@@ -64,7 +73,8 @@ class Account:
 
     async def _write_off(self, failure: BaseException) -> None:
         status, code, is_our_fault = _ending(failure)
-        end = self.admission.give_back_into if is_our_fault else self.admission.settle_into
+        is_given_back = is_our_fault and not (status is UsageStatus.TIMEOUT and self._counts_lateness)
+        end = self.admission.give_back_into if is_given_back else self.admission.settle_into
         self._is_written = True
         try:
             await to_the_end(self._journal.record(self._event(status, error_code=code), together_with=end))
@@ -105,6 +115,18 @@ def _ending(failure: BaseException) -> tuple[UsageStatus, str, bool]:
     if isinstance(failure, asyncio.CancelledError):
         return UsageStatus.ERROR, CANCELLED, False
     return UsageStatus.ERROR, "internal_error", True
+
+
+async def open_account(admitting: Coroutine[Any, Any, Admission], opened: Callable[[Admission], Account]) -> Account:
+    """The account of an admitted request. A caller who hangs up meanwhile leaves no place taken and no request uncounted."""
+    task = asyncio.ensure_future(admitting)
+    try:
+        return opened(await asyncio.shield(task))
+    except asyncio.CancelledError as cancelled:
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await opened(task.result()).__aexit__(type(cancelled), cancelled, None)
+        raise
 
 
 async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:

@@ -8,13 +8,15 @@ from control_plane.errors import ApiError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """`ends_s` is in `perf_counter` seconds."""
+    """`ends_s` is in `perf_counter` seconds. `is_callers` when the caller allowed less time than this service promises."""
 
     ends_s: float
+    param: str | None = None
+    is_callers: bool = False
 
     def remaining_s(self) -> float:
         """What is left; raises `deadline_exceeded` once nothing is."""
         left_s = self.ends_s - perf_counter()
         if left_s <= 0:
-            raise ApiError("deadline_exceeded", param="deadline_ms")
+            raise ApiError("deadline_exceeded", param=self.param)
         return left_s

@@ -24,6 +24,10 @@ _NAMED = re.compile(r"^Object (?P<what>missing required|contains unknown) field 
 _SOME_CAMERA = "images[...]"
 _CODES = {"instruction": "invalid_instruction", "state": "invalid_state", "image": "invalid_image", "images": "invalid_image"}
 
+# More is work for nothing: no policy has so many. msgpack says lengths first, so these refuse before anything is read.
+_CAMERAS_MAX = 64
+STATE_MAX = 1024
+
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 DeadlineMs = Annotated[int, Meta(ge=1, le=600_000)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53)]
@@ -36,7 +40,7 @@ class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     instruction: str | UnsetType | None = UNSET
     model: Name | UnsetType | None = UNSET
     robot_type: Name | UnsetType | None = UNSET
-    state: list[float] | UnsetType | None = UNSET
+    state: Annotated[list[float], Meta(max_length=STATE_MAX)] | UnsetType | None = UNSET
     unnorm_key: Name | UnsetType | None = UNSET
     deadline_ms: DeadlineMs | UnsetType | None = UNSET
     session_id: Name | UnsetType | None = UNSET
@@ -48,20 +52,20 @@ class TextFields(Fields, frozen=True, kw_only=True):
     """With pictures as base64 text (JSON)."""
 
     image: str | UnsetType | None = UNSET
-    images: dict[str, str] | UnsetType | None = UNSET
+    images: Annotated[dict[str, str], Meta(max_length=_CAMERAS_MAX)] | UnsetType | None = UNSET
 
 
 class BinaryFields(Fields, frozen=True, kw_only=True):
     """With pictures as bytes (msgpack, multipart)."""
 
     image: bytes | UnsetType | None = UNSET
-    images: dict[str, bytes] | UnsetType | None = UNSET
+    images: Annotated[dict[str, bytes], Meta(max_length=_CAMERAS_MAX)] | UnsetType | None = UNSET
 
 
 class RawPictures(msgspec.Struct):
     """The pictures undecoded, to find which of them is at fault."""
 
-    images: dict[str, msgspec.Raw] | None = None
+    images: Annotated[dict[str, msgspec.Raw], Meta(max_length=_CAMERAS_MAX)] | None = None
 
 
 def given(value: _T | UnsetType | None) -> _T | None:

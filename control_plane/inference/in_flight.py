@@ -1,11 +1,13 @@
 """How many requests this process works on at once; beyond that it sheds load.
 
-A place is taken once the caller is known, so that slow bodies and wrong keys cannot hold one; while all are taken, requests are
-turned away before their body is read.
+A place is taken once the request is understood, so that slow bodies and wrong keys cannot hold one; while all are taken, requests
+are turned away before their body is read. Bodies that are still arriving are bounded per customer, because they hold memory.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from prometheus_client import Gauge
 
@@ -19,11 +21,25 @@ class InFlight:
         self._limit = limit
         self._gauge = gauge
         self._taken = 0
+        self._reading: Counter[UUID] = Counter()
 
     def shed(self) -> None:
         """Raises `overloaded` when all places are taken."""
         if self._taken >= self._limit:
             raise ApiError("overloaded", retry_after_ms=250)
+
+    @contextmanager
+    def reading(self, customer_id: UUID, most: int) -> Iterator[None]:
+        """While one body of this customer arrives. Raises `concurrency_limit` when `most` of theirs are arriving already."""
+        if self._reading[customer_id] >= most:
+            raise ApiError("concurrency_limit", retry_after_ms=100)
+        self._reading[customer_id] += 1
+        try:
+            yield
+        finally:
+            self._reading[customer_id] -= 1
+            if not self._reading[customer_id]:
+                del self._reading[customer_id]
 
     @contextmanager
     def place(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.identity.principal import Principal
-from control_plane.inference.account import Account
+from control_plane.inference.account import Account, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
@@ -20,7 +20,7 @@ from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference, priority_of
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
-from control_plane.inference.seams import Authenticator, Journal, Limiter
+from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
 from control_plane.inference.trace import Trace
 from control_plane.triton import TritonCall
 from safety.verdict import Verdict
@@ -56,7 +56,7 @@ class Pipeline:
     async def answer(self, call: Call) -> Answer:
         """The answer, recorded. Raises ApiError; an admitted request leaves exactly one usage event either way."""
         principal = await self._authenticate(call)  # 3, before 2: without a good key nobody sends us megabytes
-        inquiry = await self._parse(call)  # 2
+        inquiry = await self._parse(call, principal)  # 2
         deadline = self._deadline(call.trace, inquiry)
         with self.in_flight.place():
             async with await self._admit(call, principal, deadline) as account:  # 4
@@ -68,8 +68,9 @@ class Pipeline:
                 await self._journal(account, verdict)  # 9
                 return self._answer(account, observation, verdict)  # 10
 
-    async def _parse(self, call: Call) -> Inquiry:
-        inquiry = await call.parse()
+    async def _parse(self, call: Call, principal: Principal) -> Inquiry:
+        with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
+            inquiry = await call.parse()
         call.trace.mark("parse")
         return inquiry
 
@@ -82,14 +83,30 @@ class Pipeline:
 
     def _deadline(self, trace: Trace, inquiry: Inquiry) -> Deadline:
         """Counted from the first byte, so a slow upload uses it up too."""
-        allowed_ms = self.default_deadline_ms if inquiry.deadline_ms is None else inquiry.deadline_ms
-        return Deadline(ends_s=trace.started_s + allowed_ms / 1e3)
+        if inquiry.deadline_ms is None:
+            return Deadline(ends_s=trace.started_s + self.default_deadline_ms / 1e3)
+        return Deadline(
+            ends_s=trace.started_s + inquiry.deadline_ms / 1e3,
+            param="deadline_ms",
+            is_callers=inquiry.deadline_ms < self.default_deadline_ms,
+        )
 
     async def _admit(self, call: Call, principal: Principal, deadline: Deadline) -> Account:
         lease_ms = int(deadline.remaining_s() * 1e3) + _LEASE_MARGIN_MS
-        admission = await self.limiter.admit(principal, call.trace.public_id, lease_ms)
-        call.trace.mark("admit")
-        return Account(trace=call.trace, principal=principal, admission=admission, journal=self.journal, log=self.log)
+        admitting = self.limiter.admit(principal, call.trace.public_id, lease_ms)
+
+        def opened(admission: Admission) -> Account:
+            call.trace.mark("admit")
+            return Account(
+                trace=call.trace,
+                principal=principal,
+                admission=admission,
+                journal=self.journal,
+                log=self.log,
+                counts_lateness=deadline.is_callers,
+            )
+
+        return await open_account(admitting, opened)
 
     def _contract(self, account: Account, inquiry: Inquiry) -> Observation:
         observation = self.contract.check(inquiry)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from control_plane.errors import ApiError
+from control_plane.inference import parse_json
 from control_plane.inference.fields import Fields
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.parse import parse
@@ -78,8 +79,10 @@ def test_null_is_the_same_as_left_out() -> None:
 @pytest.mark.parametrize(
     ("field", "text", "code", "param"),
     [
-        ("state", "[0, NaN]", "invalid_body", None),
-        ("state", "[0, Infinity]", "invalid_body", None),
+        ("state", "[0, NaN]", "invalid_state", "state[1]"),
+        ("state", "[0, Infinity]", "invalid_state", "state[1]"),
+        ("state", "[0, 1e999]", "invalid_state", "state[1]"),
+        ("obs_age_ms", "NaN", "invalid_field", "obs_age_ms"),
         ("state", "[0, 1e999]", "invalid_state", "state[1]"),
         ("state", "[0, 1e39]", "invalid_state", "state[1]"),
         ("state", "[0, true]", "invalid_state", "state[1]"),
@@ -241,3 +244,26 @@ def test_a_broken_multipart_body_is_refused(body: bytes, content_type: str) -> N
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "image/jpeg", "json", ";"])
 def test_another_content_type_is_refused(content_type: str) -> None:
     assert refusal(b"{}", content_type).kind.code == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instruction":"a\\"","images":{' + b",".join(b'"%x":""' % n for n in range(100_000)) + b"}}",
+        b'{"instruction":"go","state":[' + b"0," * 100_000 + b"1e300]}",
+        b'{"instruction":"go","images":' + b"[" * 100_000 + b"}",
+    ],
+    ids=["cameras", "numbers", "brackets"],
+)
+def test_a_body_of_many_pieces_is_refused_by_counting(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse_json, "_FIELDS", None)  # whoever decodes it fails
+    with pytest.raises(ApiError) as caught:
+        parse_json.parse_json(body)
+    assert caught.value.kind.code == "invalid_body"
+
+
+def test_a_msgpack_state_is_refused_by_its_length() -> None:
+    body = msgspec.msgpack.encode({"instruction": "go", "state": [0.0] * 1025})
+    with pytest.raises(ApiError) as caught:
+        parse(body, "application/msgpack")
+    assert (caught.value.kind.code, caught.value.param) == ("invalid_state", "state")

@@ -1,6 +1,7 @@
 """The ten steps: whatever happens, an admitted request leaves one event, and what is our fault is given back."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,13 +10,24 @@ import pytest
 
 from billing.tiers import Tier
 from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call
 from control_plane.inference.trace import Trace
 from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
 from control_plane.usage.event import UsageEvent, UsageStatus
 from safety.verdict import Decision
-from tests.control_plane.fakes import KEY, STILL, FakeAuthenticator, FakeLimiter, FakeTriton, House, picture, principal
+from tests.control_plane.fakes import (
+    KEY,
+    STILL,
+    FakeAdmission,
+    FakeAuthenticator,
+    FakeLimiter,
+    FakeTriton,
+    House,
+    picture,
+    principal,
+)
 
 LEAP = np.full((8, 7), 3.0, np.float32)
 
@@ -197,9 +209,42 @@ async def test_a_motion_that_comes_too_late_is_neither_given_nor_billed() -> Non
         await asyncio.sleep(0.1)
 
     house = House(triton=FakeTriton(before=dawdles))
-    assert (await refusal(house, call(deadline_ms=100))).kind.code == "deadline_exceeded"
+    with pytest.raises(ApiError) as caught:
+        await dataclasses.replace(house.pipeline(), default_deadline_ms=100).answer(call())
+    assert (caught.value.kind.code, caught.value.param) == ("deadline_exceeded", None)
     assert event_of(house).status is UsageStatus.TIMEOUT
     assert house.limiter.endings == ["given back"]
+
+
+async def test_a_deadline_shorter_than_the_default_buys_no_free_work() -> None:
+    async def dawdles(_call: TritonCall) -> None:
+        await asyncio.sleep(0.1)
+
+    house = House(triton=FakeTriton(before=dawdles))
+    late = await refusal(house, call(deadline_ms=100))
+    assert (late.kind.code, late.param) == ("deadline_exceeded", "deadline_ms")
+    assert event_of(house).status is UsageStatus.TIMEOUT
+    assert house.limiter.endings == ["settled"]
+
+
+async def test_a_caller_who_hangs_up_while_being_admitted_keeps_no_place_and_is_counted() -> None:
+    house, is_asked, may_answer = House(), asyncio.Event(), asyncio.Event()
+    admit = house.limiter.admit
+
+    async def slow(principal: Principal, lease_id: str, lease_ms: int) -> FakeAdmission:
+        is_asked.set()
+        await may_answer.wait()
+        return await admit(principal, lease_id, lease_ms)
+
+    house.limiter.admit = slow  # type: ignore[method-assign]  # the same limiter, only later
+    work = asyncio.create_task(house.pipeline().answer(call()))
+    await is_asked.wait()
+    work.cancel()
+    asyncio.get_running_loop().call_soon(may_answer.set)
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert house.limiter.endings == ["settled"]
+    assert event_of(house).error_code == "cancelled"
 
 
 @pytest.mark.parametrize(("tier", "priority"), [(Tier.ENTERPRISE, 1), (Tier.PRO, 2), (Tier.FREE, 2)])
