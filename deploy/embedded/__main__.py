@@ -45,6 +45,8 @@ def up(
             return
         with owned(state):
             _live(settings, state, _Silent() if background else create_screen())
+        if not background:
+            typer.echo("vlaapi is stopped")
     except REFUSALS as error:
         _refuse(str(error))
 

@@ -15,7 +15,7 @@ from prometheus_client import multiprocess
 
 from control_plane.metrics import MULTIPROC_DIR
 from deploy.embedded.canary import connection_status
-from deploy.embedded.server import NotReadyError, Server
+from deploy.embedded.server import BusyError, NotReadyError, Server
 from deploy.embedded.settings import ROOT
 from deploy.embedded.state import State
 
@@ -35,11 +35,12 @@ def api(number: int, *, state: State, environment: Mapping[str, str], depends_on
         ),
         environment={**environment, MULTIPROC_DIR: str(state.metrics)},
         folder=ROOT,
-        prepare=lambda: path.unlink(missing_ok=True),
+        prepare=lambda: _clear(path),
         tidy=lambda pid: _forget(state, pid),
         check=lambda _: asyncio.to_thread(_answers, path),
         depends_on=depends_on,
         stop_timeout_s=_GRACE_S + 2.0,
+        probe_every_s=10.0,  # its socket may have been removed under it: /tmp is everyone's
     )
 
 
@@ -72,6 +73,11 @@ def database(*, state: State, environment: Mapping[str, str], depends_on: tuple[
 def api_socket(state: State, number: int) -> Path:
     """Where that API process listens."""
     return state.sockets / f"api-{number}"
+
+
+def _clear(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def empty_metrics(state: State) -> None:
@@ -113,6 +119,8 @@ def _answers(path: Path) -> None:
     try:
         if (status := connection_status(connection, "/health")) != 200:
             raise NotReadyError(f"HTTP {status}")
+    except TimeoutError:
+        raise BusyError("no answer in time") from None
     except (OSError, HTTPException) as error:
         raise NotReadyError(f"{type(error).__name__}: {error}") from None
     finally:

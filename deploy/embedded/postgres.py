@@ -94,6 +94,7 @@ def _said_about(cluster: Cluster, pid: int) -> str | None:
 
 def _prepare(cluster: Cluster, environment: Mapping[str, str]) -> None:
     create_cluster(cluster, environment=environment)
+    cluster.sockets.mkdir(mode=0o700, exist_ok=True)
     for lock in (cluster.data / "postmaster.pid", cluster.sockets / f".s.PGSQL.{cluster.port.number}.lock"):
         if lock.exists() and not _is_server_of(cluster, lock.read_text().partition("\n")[0]):
             lock.unlink()

@@ -21,7 +21,7 @@ from deploy.embedded.postgres import refuse_root_without_namespaces
 from deploy.embedded.question import check_service
 from deploy.embedded.server import StartError
 from deploy.embedded.stack import Site, Stack, build_stack
-from deploy.embedded.state import State, rotate, write_private
+from deploy.embedded.state import State, close_state, rotate, write_private
 from deploy.embedded.status import Phase, Status, end_leftovers, write_status
 from deploy.embedded.supervisor import Supervisor
 from export.contract.manifest import ManifestError, load_manifest
@@ -72,6 +72,7 @@ class Life:
         finally:
             self._tell(state=Phase.STOPPING)
             await self._supervisor.stop()
+            close_state(self._state)
             self._tell(state=Phase.STOPPED if self._status.error is None else Phase.FAILED)
 
     async def _start(self) -> None:

@@ -68,7 +68,7 @@ class TableScreen:
         if self._live is not None:
             if status is not None:
                 self._live.update(_table(status), refresh=True)
-                self._lines.adopt(status)
+                self._lines.note(status)
             self._live.stop()
             self._live = None
 
@@ -85,15 +85,17 @@ class LineScreen:
         for name, server in status.servers.items():
             if self._seen.get(name) != (server.state, server.restarts) and server.state not in _UNSPOKEN:
                 _print(f"  {name:<10} {_words(server)}")
-        self.adopt(status)
         if status.state is Phase.READY and not self.was_ready:
-            self.was_ready = True
             _print(welcome(status))
-        if status.state is Phase.STOPPED and self.was_ready:
-            _print("vlaapi is stopped")
+        self.adopt(status)
 
     def adopt(self, status: Status) -> None:
-        """Takes a status as shown."""
+        """Takes a status as known: neither its servers nor that it is ready will be said again."""
+        self.was_ready = self.was_ready or status.state is Phase.READY
+        self.note(status)
+
+    def note(self, status: Status) -> None:
+        """Takes its servers as known, as a table has shown them."""
         self._seen = {name: (server.state, server.restarts) for name, server in status.servers.items()}
 
     def close(self) -> None:

@@ -97,6 +97,11 @@ def _refuse_foreign(folder: Path) -> None:
         raise StartError(f"{folder}: not a private folder of this user; remove it")
 
 
+def close_state(state: State) -> None:
+    """Removes what lies outside the folder. Call while owning it, when nothing runs any more."""
+    shutil.rmtree(state.sockets, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def owned(state: State) -> Iterator[None]:
     """Holds the state folder for this process. Raises AlreadyRunningError; the kernel lets go when the process ends."""

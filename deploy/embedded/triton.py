@@ -136,8 +136,8 @@ def _prepare(plan: Triton) -> None:
     """Copies the Python backend beside its stub (never inside site-packages) and removes what a killed Triton left behind."""
     if not any(plan.repository.glob("*/config.pbtxt")):
         raise StartError(f"triton: {plan.repository} holds no policy (VLA_MODEL_REPOSITORY)")
-    for folder in (plan.scratch, plan.links):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (plan.scratch, plan.links.parent, plan.links):  # `parents=True` would make them readable for everyone
+        folder.mkdir(mode=0o700, exist_ok=True)
     for link, target in ((plan.links / "models", plan.repository), (plan.links / "scratch", plan.scratch)):
         link.unlink(missing_ok=True)
         link.symlink_to(target)

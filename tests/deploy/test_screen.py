@@ -1,10 +1,12 @@
 """What is said on the terminal: only what is new, and a line that can be pasted."""
 
+import io
 import shlex
 
 import pytest
+from rich.console import Console
 
-from deploy.embedded.screen import LineScreen, describe, welcome
+from deploy.embedded.screen import LineScreen, TableScreen, describe, welcome
 from deploy.embedded.status import Phase, ServerState, ServerStatus, Status
 
 
@@ -33,6 +35,24 @@ def test_lines_say_only_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
     screen.show(status(Phase.STARTING, postgres=READY))
     screen.show(status(Phase.STARTING, postgres=READY))
     assert capsys.readouterr().out.splitlines() == ["  postgres   ready after 0.3 s"]
+
+
+def test_who_stops_a_running_service_is_not_welcomed_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = LineScreen()
+    screen.adopt(status(Phase.READY, nginx=READY))
+    screen.show(status(Phase.READY, nginx=READY))
+    screen.show(status(Phase.STOPPING, nginx=ServerStatus(state=ServerState.STOPPED)))
+    assert capsys.readouterr().out == "  nginx      stopped\n"
+
+
+def test_a_table_ends_in_the_same_welcome(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = TableScreen(Console(file=io.StringIO(), force_terminal=True, width=100))
+    screen.show(status(Phase.STARTING, nginx=ServerStatus(state=ServerState.STARTING)))
+    screen.show(status(Phase.READY, nginx=READY))
+    assert "curl" in capsys.readouterr().out
+    screen.show(status(Phase.STOPPING, nginx=ServerStatus(state=ServerState.STOPPED)))
+    screen.close()
+    assert capsys.readouterr().out == "  nginx      stopped\n"
 
 
 def test_a_restart_is_said_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,23 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.embedded.server import StartError
-from deploy.embedded.state import AlreadyRunningError, open_state, owned, owner_of, read_secrets, rotate, write_private
+from deploy.embedded.state import (
+    AlreadyRunningError,
+    State,
+    close_state,
+    open_state,
+    owned,
+    owner_of,
+    read_secrets,
+    rotate,
+    write_private,
+)
 
 _HOLD = """
 import sys
@@ -20,24 +31,30 @@ with owned(open_state(Path(sys.argv[1]))):
 """
 
 
-def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """A state folder that nobody owns yet."""
     state = open_state(tmp_path / "state")
+    yield state
+    close_state(state)
+
+
+def test_secrets_are_made_once_and_are_private(state: State) -> None:
     first = read_secrets(state)
-    assert read_secrets(open_state(tmp_path / "state")) == first
+    assert read_secrets(open_state(state.root)) == first
     assert (state.root / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert state.root.stat().st_mode & 0o777 == 0o700
     assert len(first.key_pepper) >= 32
 
 
-def test_broken_secrets_are_refused_instead_of_being_made_anew(tmp_path: Path) -> None:
-    state = open_state(tmp_path / "state")
+def test_broken_secrets_are_refused_instead_of_being_made_anew(state: State) -> None:
     write_private(state.root / "secrets.json", b"{}")
     with pytest.raises(StartError, match=r"secrets\.json: cannot be read as secrets"):
         read_secrets(state)
 
 
-def test_a_second_owner_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
-    root = tmp_path / "state"
+def test_a_second_owner_is_refused_with_the_pid_of_the_first(state: State) -> None:
+    root = state.root
     with subprocess.Popen([sys.executable, "-c", _HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         first.stdout.readline()
@@ -50,7 +67,7 @@ def test_a_second_owner_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> 
         first.kill()
         first.wait()
     assert owner_of(root) is None
-    with owned(open_state(root)):
+    with owned(state):
         assert owner_of(root) == os.getpid()
 
 
@@ -74,7 +91,8 @@ def test_sockets_lie_in_a_short_private_folder_even_for_a_long_path(tmp_path: Pa
     state.sockets.chmod(0o755)
     with pytest.raises(StartError, match="not a private folder of this user"):
         open_state(state.root)
-    state.sockets.rmdir()
+    close_state(state)
+    assert not state.sockets.exists()
 
 
 def test_a_log_that_has_grown_is_moved_aside_once(tmp_path: Path) -> None:

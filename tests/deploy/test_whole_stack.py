@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 
 from benchmarks.stack import free_ports
 from deploy.embedded.settings import ROOT
+from deploy.embedded.state import open_state
 from tests.conftest import free_port
 
 _PORTS = ("PORT", "POSTGRES_PORT", "VALKEY_PORT", "TRITON_GRPC_PORT", "TRITON_HTTP_PORT", "TRITON_METRICS_PORT")
@@ -114,3 +117,23 @@ def test_a_taken_port_and_a_misspelt_setting_refuse_the_start(service: Service) 
     assert taken.returncode == 1
     assert "VLA_PORT moves it" in taken.stderr
     assert "VLA_TRITON_GRPC_PORT moves it" in taken.stderr
+
+
+def test_sockets_that_somebody_removed_come_back(service: Service) -> None:
+    assert service.vlaapi("up", "--detach").returncode == 0
+    status = service.status()
+    sockets = open_state(Path(service.environment["VLA_STATE_DIR"])).sockets
+    shutil.rmtree(sockets)
+    os.kill(status["servers"]["triton"]["pid"], signal.SIGKILL)
+    _until(lambda: all(service.status()["servers"][name]["restarts"] == 1 for name in ("api-1", "api-2", "triton")))
+    _until(lambda: {server["state"] for server in service.status()["servers"].values()} == {"ready", "done"})
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    with urllib.request.urlopen(f"{status['url']}/ready", timeout=10) as answer:  # noqa: S310 -- our own address
+        assert answer.status == 200
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    """Asks the running service again and again; each question takes a process of its own, so nothing spins."""
+    deadline = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to that"
