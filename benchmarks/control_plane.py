@@ -78,12 +78,13 @@ async def _row(stack: Stack, workload: Workload, direct: Send, durations: Durati
     await saturate(call, clients=CLIENTS, duration_s=durations.warm_s)
     capacity = await saturate(call, clients=CLIENTS, duration_s=durations.saturate_s)
     rate = capacity / 2
-    direct_loads, api_loads, cpu = [], [], dict.fromkeys(stack.pids, 0.0)
+    families = stack.pids
+    direct_loads, api_loads, cpu = [], [], dict.fromkeys(families, 0.0)
     for seed in range(durations.rounds):
         direct_loads.append(await drive(direct, rate_hz=rate, duration_s=durations.load_s, seed=seed))
-        before = {kind: cpu_seconds(pids) for kind, pids in stack.pids.items()}
+        before = {kind: cpu_seconds(pids) for kind, pids in families.items()}
         api_loads.append(await drive(call, rate_hz=rate, duration_s=durations.load_s, seed=seed))
-        for kind, pids in stack.pids.items():
+        for kind, pids in families.items():
             cpu[kind] += cpu_seconds(pids) - before[kind]
     pool.close()
     return _report(workload.name, capacity, merge(direct_loads), merge(api_loads), cpu)

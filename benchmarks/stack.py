@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 _PORTS = (
     "VLA_PORT",
@@ -24,6 +26,7 @@ _PORTS = (
     "VLA_TRITON_METRICS_PORT",
 )
 _UNLIMITED = "1000000"
+_KEEPS_CHILDREN = {"triton", "nginx"}  # PostgreSQL's come and go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +56,13 @@ class Stack:
 
     @property
     def pids(self) -> dict[str, list[int]]:
-        """Process ids by kind of server: `api` holds every API process."""
+        """Process ids by kind of server: `api` holds every API process, `triton` and `nginx` the processes that do their work."""
         kinds: dict[str, list[int]] = {}
         for name, server in self.status()["servers"].items():
             if server["pid"]:
-                kinds.setdefault(name.partition("-")[0], []).append(server["pid"])
+                kind = name.partition("-")[0]
+                children = psutil.Process(server["pid"]).children(recursive=True) if kind in _KEEPS_CHILDREN else ()
+                kinds.setdefault(kind, []).extend([server["pid"], *(child.pid for child in children)])
         return kinds
 
     def status(self) -> dict[str, Any]:
