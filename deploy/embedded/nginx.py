@@ -32,7 +32,7 @@ _MOST_OPEN_FILES = 16384
 
 # What nginx answers by itself: its statuses, the row of the error table, and a message where the row's own does not fit.
 _OWN_ERRORS: tuple[tuple[str, str, str | None], ...] = (
-    ("400 414 494 501", "invalid_body", "The request is not valid HTTP, is in a form that is not taken, or its head is too large."),
+    ("400 414 494 501", "invalid_body", "The request is not valid HTTP, not in a form that is taken, or its head is too large."),
     ("404", "not_found", None),
     ("405", "method_not_allowed", None),
     ("408", "body_timeout", None),
