@@ -32,9 +32,11 @@ signal.signal(signal.SIGQUIT, leave)
 note("start")
 if manner == "fails":
     sys.exit("cannot go on like this")
-if manner == "parent" and os.fork() == 0:
-    (folder / "grandchild").write_text(str(os.getpid()))
-    signal.pause()
+if manner == "parent":
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    (folder / "grandchild").write_text(str(child))
 (folder / f"{name}.ready").touch()
 signal.pause()
 """

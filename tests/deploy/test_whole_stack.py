@@ -87,7 +87,8 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
     assert down.returncode == 0, down.stderr
     stopped = [line.split()[0] for line in down.stdout.splitlines() if line.endswith(" stopped")]
     assert stopped[0] == "nginx"
-    assert stopped[-4:] == ["worker", "triton", "valkey", "postgres"]
+    assert stopped[-4] == "worker"
+    assert set(stopped[-3:]) == {"triton", "valkey", "postgres"}  # together, when nobody needs them any more
     assert _gone(processes)
     assert service.vlaapi("status").returncode == 3
     assert service.vlaapi("down").returncode == 0
