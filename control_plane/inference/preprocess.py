@@ -60,7 +60,7 @@ def prepare(observation: Observation, max_pixels: int) -> Prepared:
         *(tensor for camera in manifest.cameras for tensor in picture_tensors(camera, pixels.get(camera.name))),
         *instruction_tensors(manifest.instruction, _ids(observation)),
         *state_tensors(manifest.state, observation.state),
-        *chosen_tensors(manifest, unnorm_key=observation.unnorm_key, random=np.random.default_rng()),
+        *chosen_tensors(manifest, unnorm_key=observation.unnorm_key),
     )
     return Prepared(inputs=inputs, decode_ms=(split - began) * 1e3, preprocess_ms=(perf_counter() - split) * 1e3)
 
