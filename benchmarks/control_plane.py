@@ -119,6 +119,7 @@ def direct_call(channel: grpc.aio.Channel, bundle: Path, example: Path) -> Send:
     """A bare gRPC call to Triton with exactly the tensors that the API sends for the same observation."""
     manifest = load_manifest(bundle)
     image = Image.open(io.BytesIO(_jpeg(example, (224, 224)))).convert("RGB")
+    assert manifest.instruction is not None
     tokens = InstructionTokenizer(bundle, manifest.instruction).ids(INSTRUCTION)
     tensors: list[tuple[str, str, np.ndarray[Any, Any]]] = [
         (manifest.primary_camera.tensor, "UINT8", resize(image, manifest.primary_camera)),

@@ -54,7 +54,7 @@ def _facts(manifest: Manifest) -> list[str]:
         f"| Action | {action.kind.value} in `{action.frame}`: {names} |",
         f"| Gripper | {action.gripper_polarity.value if action.gripper_polarity else 'none'} |",
         f"| Chunk | {action.horizon} steps at {action.control_hz:g} Hz |",
-        f"| Runtimes | {', '.join(manifest.runtimes)} |",
+        f"| Runtimes | {', '.join(variant.name for variant in manifest.variants)} |",
         "",
     ]
 

@@ -5,7 +5,7 @@ policy family and no Triton.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -17,27 +17,29 @@ OPSET = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """What to export: a module in eval mode, example inputs by name (batch ≥ 2), and the names of its outputs."""
+    """What to export: a module in eval mode, example inputs by name (batch ≥ 2), and the names of its outputs.
 
+    `dynamic` names further free axes per input beside the batch, `{"ids": {1: "tokens"}}`; the same name means the same size.
+    """
+
+    file: str  # "model.onnx"
     module: nn.Module
     examples: dict[str, Tensor]
     outputs: tuple[str, ...]
+    dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def write(graph: Graph, path: Path) -> None:
-    """Exports to `path`, checks the file and strips what is not needed to run it."""
-    batch = torch.export.Dim("batch", min=1, max=1024)
+def write(graph: Graph, folder: Path) -> None:
+    """Exports to `folder/graph.file`, checks the file and strips what is not needed to run it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)  # torch 2.13 calls itself
-        warnings.filterwarnings(
-            "ignore", "# The axis name: batch will not be used", UserWarning
-        )  # one name for all inputs is meant
+        warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)  # one name for all inputs is meant
         program = torch.onnx.export(
             graph.module.eval(),
             kwargs=graph.examples,
             input_names=list(graph.examples),
             output_names=list(graph.outputs),
-            dynamic_shapes={name: {0: batch} for name in graph.examples},
+            dynamic_shapes=_free_axes(graph),
             opset_version=OPSET,
             dynamo=True,
             optimize=True,
@@ -48,7 +50,16 @@ def write(graph: Graph, path: Path) -> None:
     model = program.model_proto
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    (folder / graph.file).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _free_axes(graph: Graph) -> dict[str, dict[int, torch.export.Dim]]:
+    names = {name for axes in graph.dynamic.values() for name in axes.values()}
+    free = {name: torch.export.Dim(name, min=1) for name in sorted(names)}
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    return {
+        name: {0: batch} | {axis: free[size] for axis, size in graph.dynamic.get(name, {}).items()} for name in graph.examples
+    }
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract.manifest import Output
+from export.contract.facts import Output
 
 Arrays = dict[str, NDArray[np.generic]]
 

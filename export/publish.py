@@ -63,11 +63,12 @@ def _build(family: Family, folder: Path, *, version: int) -> tuple[Agreement, ..
     served = folder / str(version)
     served.mkdir(parents=True)
     manifest = family.manifest(version=version, sha256={})
-    golden = _export(family, manifest, served / bundle.MODEL_FILE)
+    golden = _export(family, manifest, served)
     agreements = agree(served / bundle.MODEL_FILE, golden, manifest)
     golden.save(folder)
     shutil.copy(BACKEND, served / bundle.BACKEND_FILE)
-    shutil.copy(family.tokenizer_file(), folder / manifest.instruction.tokenizer_file)
+    if manifest.instruction is not None:
+        shutil.copy(family.tokenizer_file(), folder / manifest.instruction.tokenizer_file)
     (folder / bundle.CONFIG_FILE).write_text(config_of(manifest).text())
     manifest = family.manifest(version=version, sha256=bundle.hashes(folder))
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -75,11 +76,11 @@ def _build(family: Family, folder: Path, *, version: int) -> tuple[Agreement, ..
     return agreements
 
 
-def _export(family: Family, manifest: Manifest, path: Path) -> bundle.Golden:
+def _export(family: Family, manifest: Manifest, folder: Path) -> bundle.Golden:
     """Writes the graph and returns the original's answers."""
     module, examples = family.network().eval(), family.examples()
     names = tuple(output.tensor for output in manifest.outputs)
-    graph_file.write(graph_file.Graph(module=module, examples=examples, outputs=names), path)
+    graph_file.write(graph_file.Graph(file=bundle.MODEL_FILE, module=module, examples=examples, outputs=names), folder)
     with torch.inference_mode():
         answer = module(**examples)
     answers = answer if isinstance(answer, tuple) else (answer,)

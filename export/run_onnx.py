@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from export.contract.manifest import Output
+from export.contract.facts import Output
 from export.parity import Arrays
 
 

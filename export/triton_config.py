@@ -7,6 +7,7 @@ later. It knows no network and no GPU; whoever adds a runtime adds a backend her
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from export.contract import wire
 from export.contract.manifest import Manifest
 
 _TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
@@ -64,15 +65,7 @@ class TritonConfig:
 
 def inputs_of(manifest: Manifest) -> tuple[Tensor, ...]:
     """The tensors that a request must hold, in the order of the graph's inputs."""
-    cameras = [Tensor(name=camera.tensor, dtype="uint8", shape=(camera.height, camera.width, 3)) for camera in manifest.cameras]
-    words = Tensor(name=manifest.instruction.tensor, dtype="int64", shape=(manifest.instruction.max_tokens,))
-    state = manifest.state
-    if state is None:
-        return (*cameras, words)
-    values = Tensor(name=state.tensor, dtype="float32", shape=(len(state.names),))
-    if state.mask_tensor is None:
-        return (*cameras, words, values)
-    return (*cameras, words, values, Tensor(name=state.mask_tensor, dtype="float32", shape=(1,)))
+    return tuple(Tensor(name=one.name, dtype=one.dtype, shape=one.shape) for one in wire.inputs_of(manifest))
 
 
 def config_of(manifest: Manifest) -> TritonConfig:

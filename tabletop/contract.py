@@ -3,7 +3,7 @@
 It knows no network and no physics; `export/policies/tabletop.py` puts these facts into the manifest.
 """
 
-from export.contract.manifest import Action, ActionKind, Camera, GripperPolarity, ResizeRule, State
+from export.contract.facts import Action, ActionKind, Camera, GripperPolarity, ResizeRule, State
 
 POLICY = "tabletop"
 HORIZON = 8

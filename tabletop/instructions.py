@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from export.contract.manifest import Instruction
+from export.contract.facts import Instruction
 
 COLOURS = ("red", "green", "blue")
 TOKENIZER_FILE = "tokenizer.json"
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
+MAX_TOKENS = 24
 
 _VERBS = (
     "pick up",
@@ -53,7 +54,9 @@ SPEC = Instruction(
     template="{instruction}",
     lowercase=True,
     tokenizer_file=TOKENIZER_FILE,
-    max_tokens=24,
+    append_id=None,
+    max_tokens=MAX_TOKENS,
+    buckets=(MAX_TOKENS,),
     pad_id=PAD_ID,
     max_chars=256,
     tensor="instruction_ids",

@@ -15,6 +15,7 @@ from control_plane.inference.observation import Inquiry, Observation, Picture
 from control_plane.policies.catalogue import Catalogue, ServedPolicy
 from export.contract.manifest import Manifest
 
+WORDLESS_MAX_CHARS = 1024  # for a policy that takes no words: they are only written down
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -87,7 +88,7 @@ def _instruction(manifest: Manifest, text: str) -> str:
     instruction = text.strip()
     if not instruction:
         raise ApiError("invalid_instruction", "The instruction is empty.", param="instruction")
-    limit = manifest.instruction.max_chars
+    limit = WORDLESS_MAX_CHARS if manifest.instruction is None else manifest.instruction.max_chars
     if len(instruction) > limit:
         message = f"The instruction has {len(instruction)} characters, this model takes {limit}."
         raise ApiError("invalid_instruction", message, param="instruction")

@@ -17,7 +17,7 @@ from control_plane.errors import ApiError
 from control_plane.inference.observation import Observation
 from control_plane.metrics import Metrics
 from control_plane.policies.catalogue import Catalogue
-from export.contract.manifest import Action
+from export.contract.facts import Action
 from safety.action_space import ActionKind, ActionSpace, GripperPolarity
 from safety.guard import Guard
 from safety.profile import Preset, load_profile

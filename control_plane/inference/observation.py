@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from control_plane.policies.catalogue import ServedPolicy
 from control_plane.triton import Tensor
-from export.contract.manifest import Camera
+from export.contract.facts import Camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

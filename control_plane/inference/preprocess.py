@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from control_plane.errors import ApiError
 from control_plane.inference import images
 from control_plane.inference.observation import Observation, Prepared
-from control_plane.policies.tensors import instruction_tensor, picture_tensor, state_tensors
+from control_plane.policies.tensors import chosen_tensors, instruction_tensors, picture_tensors, state_tensors
 from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTooLong
 
@@ -41,18 +41,21 @@ def prepare(observation: Observation, max_pixels: int) -> Prepared:
     decoded = [images.decode(picture.encoded, param=picture.param, max_pixels=max_pixels) for picture in observation.pictures]
     split = perf_counter()
     manifest = observation.policy.manifest
-    pictures = zip(observation.pictures, decoded, strict=True)
+    pairs = zip(observation.pictures, decoded, strict=True)
+    pixels = {picture.camera.name: resize(image, picture.camera) for picture, image in pairs}
     inputs = (
-        *(picture_tensor(picture.camera, resize(image, picture.camera)) for picture, image in pictures),
-        instruction_tensor(manifest.instruction, _ids(observation)),
+        *(tensor for camera in manifest.cameras for tensor in picture_tensors(camera, pixels.get(camera.name))),
+        *instruction_tensors(manifest.instruction, _ids(observation)),
         *state_tensors(manifest.state, observation.state),
+        *chosen_tensors(manifest, unnorm_key=observation.unnorm_key, random=np.random.default_rng()),
     )
     return Prepared(inputs=inputs, decode_ms=(split - began) * 1e3, preprocess_ms=(perf_counter() - split) * 1e3)
 
 
-def _ids(observation: Observation) -> NDArray[np.int64]:
+def _ids(observation: Observation) -> NDArray[np.int64] | None:
+    tokenizer = observation.policy.tokenizer
     try:
-        return observation.policy.tokenizer.ids(observation.instruction)
+        return None if tokenizer is None else tokenizer.ids(observation.instruction)
     except InstructionTooLong as fault:
         message = f"The instruction has {fault.length} {fault.unit}, this model takes {fault.limit}."
         raise ApiError("invalid_instruction", message, param="instruction") from None

@@ -18,7 +18,7 @@ class ServedPolicy:
     """One policy version with what is needed to speak to it."""
 
     manifest: Manifest
-    tokenizer: InstructionTokenizer
+    tokenizer: InstructionTokenizer | None  # None where the policy takes no words
 
     @property
     def name(self) -> str:
@@ -51,4 +51,5 @@ def _load(folder: Path) -> ServedPolicy:
     manifest = load_manifest(folder)
     if manifest.policy != folder.name:
         raise ManifestError(f"{folder}: the manifest says policy {manifest.policy!r}; the folder must have the same name")
-    return ServedPolicy(manifest=manifest, tokenizer=InstructionTokenizer(folder, manifest.instruction))
+    spec = manifest.instruction
+    return ServedPolicy(manifest=manifest, tokenizer=None if spec is None else InstructionTokenizer(folder, spec))

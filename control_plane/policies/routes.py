@@ -39,7 +39,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInstruction(msgspec.Struct, frozen=True, kw_only=True):
-    """How long an instruction may be."""
+    """How long an instruction may be; null where the policy takes none."""
 
     max_chars: int
     max_tokens: int
@@ -71,7 +71,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     robots: tuple[str, ...]
     cameras: tuple[ModelCamera, ...]
     state: ModelState | None
-    instruction: ModelInstruction
+    instruction: ModelInstruction | None
     action: ModelAction
 
 
@@ -102,7 +102,7 @@ class ModelList:
 
 def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool) -> Model:
     """The public part of a manifest."""
-    state, action = manifest.state, manifest.action
+    state, words, action = manifest.state, manifest.instruction, manifest.action
     return Model(
         id=manifest.policy,
         version=str(manifest.version),
@@ -117,7 +117,7 @@ def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool) -> Mo
             for c in manifest.cameras
         ),
         state=None if state is None else ModelState(names=state.names, units=state.units, is_required=state.is_required),
-        instruction=ModelInstruction(max_chars=manifest.instruction.max_chars, max_tokens=manifest.instruction.max_tokens),
+        instruction=None if words is None else ModelInstruction(max_chars=words.max_chars, max_tokens=words.max_tokens),
         action=ModelAction(
             kind=action.kind.value,
             names=action.names,

@@ -3,13 +3,14 @@
 Every tensor carries a batch dimension of one. Knows no request: the pipeline and the canary of `readiness.py` both build with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from control_plane.triton import Tensor
-from export.contract.manifest import Camera, Instruction, Manifest, State
+from export.contract.facts import Camera, Instruction, State
+from export.contract.manifest import Manifest
 
 _FLOAT32 = "FP32"
 
@@ -18,14 +19,19 @@ class WrongAnswer(Exception):  # noqa: N818 -- reads as what happened
     """The graph answered something else than its manifest promises; the text says what, for the log only."""
 
 
-def picture_tensor(camera: Camera, pixels: NDArray[np.uint8]) -> Tensor:
-    """(height, width, 3) uint8 RGB."""
-    return Tensor(name=camera.tensor, datatype="UINT8", shape=(1, camera.height, camera.width, 3), data=pixels.tobytes())
+def picture_tensors(camera: Camera, pixels: NDArray[np.uint8] | None) -> tuple[Tensor, ...]:
+    """(height, width, 3) uint8 and, where the camera is optional, the mask that tells the graph whether it was sent."""
+    shape = (camera.height, camera.width, 3)
+    sent = np.zeros(shape, np.uint8) if pixels is None else pixels
+    picture = Tensor(name=camera.tensor, datatype="UINT8", shape=(1, *shape), data=sent.tobytes())
+    return picture, *_mask(camera.mask_tensor, is_sent=pixels is not None)
 
 
-def instruction_tensor(spec: Instruction, ids: NDArray[np.int64]) -> Tensor:
-    """(max_tokens,) token ids."""
-    return Tensor(name=spec.tensor, datatype="INT64", shape=(1, spec.max_tokens), data=ids.tobytes())
+def instruction_tensors(spec: Instruction | None, ids: NDArray[np.int64] | None) -> tuple[Tensor, ...]:
+    """(max_tokens,) token ids, or nothing where the policy takes no words."""
+    if spec is None or ids is None:
+        return ()
+    return (Tensor(name=spec.tensor, datatype="INT64", shape=(1, spec.max_tokens), data=ids.tobytes()),)
 
 
 def state_tensors(spec: State | None, values: NDArray[np.float32] | None) -> tuple[Tensor, ...]:
@@ -34,17 +40,37 @@ def state_tensors(spec: State | None, values: NDArray[np.float32] | None) -> tup
         return ()
     sent = np.zeros(len(spec.names), np.float32) if values is None else values
     state = Tensor(name=spec.tensor, datatype=_FLOAT32, shape=(1, len(spec.names)), data=sent.tobytes())
-    if spec.mask_tensor is None:
-        return (state,)
-    mask = np.float32(0.0 if values is None else 1.0)
-    return state, Tensor(name=spec.mask_tensor, datatype=_FLOAT32, shape=(1, 1), data=mask.tobytes())
+    return state, *_mask(spec.mask_tensor, is_sent=values is not None)
+
+
+def chosen_tensors(manifest: Manifest, *, unnorm_key: str | None, random: np.random.Generator) -> tuple[Tensor, ...]:
+    """The un-normalisation index and the noise, where the policy takes them; `unnorm_key` has passed the contract."""
+    return tuple(_chosen(manifest, unnorm_key, random))
+
+
+def _chosen(manifest: Manifest, unnorm_key: str | None, random: np.random.Generator) -> Iterator[Tensor]:
+    action, noise = manifest.action, manifest.noise
+    if action.unnorm_tensor is not None:
+        index = np.int64(0 if unnorm_key is None else action.unnorm_keys.index(unnorm_key))
+        yield Tensor(name=action.unnorm_tensor, datatype="INT64", shape=(1, 1), data=index.tobytes())
+    if noise is not None:
+        values = random.standard_normal(noise.shape, np.float32)
+        yield Tensor(name=noise.tensor, datatype=_FLOAT32, shape=(1, *noise.shape), data=values.tobytes())
+
+
+def _mask(name: str | None, *, is_sent: bool) -> tuple[Tensor, ...]:
+    if name is None:
+        return ()
+    return (Tensor(name=name, datatype=_FLOAT32, shape=(1, 1), data=np.float32(is_sent).tobytes()),)
 
 
 def canary_inputs(manifest: Manifest) -> tuple[Tensor, ...]:
     """Black pictures, padding for words, no state: enough to prove that the graph runs."""
-    black = (picture_tensor(camera, np.zeros((camera.height, camera.width, 3), np.uint8)) for camera in manifest.cameras)
-    padding = np.full(manifest.instruction.max_tokens, manifest.instruction.pad_id, np.int64)
-    return (*black, instruction_tensor(manifest.instruction, padding), *state_tensors(manifest.state, None))
+    spec = manifest.instruction
+    black = [tensor for camera in manifest.cameras for tensor in picture_tensors(camera, None)]
+    padding = None if spec is None else np.full(spec.max_tokens, spec.pad_id, np.int64)
+    chosen = chosen_tensors(manifest, unnorm_key=None, random=np.random.default_rng(0))
+    return (*black, *instruction_tensors(spec, padding), *state_tensors(manifest.state, None), *chosen)
 
 
 def action_of(manifest: Manifest, outputs: Mapping[str, Tensor]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from deploy.embedded.server import StartError
 from deploy.embedded.settings import ROOT
-from export.contract.manifest import Action
+from export.contract.facts import Action
 
 EXAMPLE_IMAGE = ROOT / "examples" / "tabletop.png"
 EXAMPLE_INSTRUCTION = "pick up red cube"

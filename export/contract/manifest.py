@@ -4,164 +4,63 @@ Written by `export`, read at start-up by the control plane, stored as `model_rep
 contradictory fact refuses to load; nothing is guessed. It knows nothing of HTTP, Triton clients or torch.
 """
 
-from enum import StrEnum
+import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from export.contract.facts import Action, Camera, Instruction, Noise, Output, State, Tokens
+from export.contract.runtime import Sha256, Variant
+from export.contract.statistics import Fact, NonEmpty, PositiveInt
 
 MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 2
 
-NonEmpty = Annotated[str, Field(min_length=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
+# It names a folder, a model in Triton and a label in metrics.
+PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
 class ManifestError(Exception):
     """A manifest that cannot be trusted; the text names the file and each contradictory field."""
 
 
-class ResizeRule(StrEnum):
-    """How a camera image of any size becomes the policy's input size (PIL bicubic in both)."""
-
-    NAIVE = "resize_naive"  # stretch to width × height, as OpenVLA does
-    LETTERBOX = "letterbox"  # keep the aspect ratio, pad with black
-
-
-class ActionKind(StrEnum):
-    """What the numbers of one action mean; the guard picks its rules by this."""
-
-    EE_DELTA_ROTVEC = "ee_delta_rotvec"
-    EE_DELTA_EULER = "ee_delta_euler"
-    EE_ABS = "ee_abs"
-    JOINT_ABS = "joint_abs"
-    JOINT_DELTA = "joint_delta"
-    JOINT_VEL = "joint_vel"
-
-
-class GripperPolarity(StrEnum):
-    """Which end of the gripper's range means open."""
-
-    ONE_IS_CLOSED = "one_is_closed"
-    ONE_IS_OPEN = "one_is_open"
-
-
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Camera(_Fact):
-    """One camera: what the caller must send and the uint8 HWC RGB tensor it becomes."""
-
-    name: NonEmpty
-    is_required: bool
-    width: PositiveInt
-    height: PositiveInt
-    resize: ResizeRule
-    tensor: NonEmpty
-
-
-class State(_Fact):
-    """Robot state. When `is_required` is false, `mask_tensor` tells the graph whether it was sent: it is never invented."""
-
-    names: tuple[NonEmpty, ...]
-    units: tuple[NonEmpty, ...]
-    is_required: bool
-    tensor: NonEmpty
-    mask_tensor: NonEmpty | None = None
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if len(self.names) != len(self.units):
-            raise ValueError("state.names and state.units differ in length")
-        if not self.is_required and self.mask_tensor is None:
-            raise ValueError("state.mask_tensor is needed when state is optional")
-        return self
-
-
-class Instruction(_Fact):
-    """How the instruction becomes token ids (int64, padded with `pad_id` to `max_tokens`)."""
-
-    template: NonEmpty  # contains "{instruction}"
-    lowercase: bool
-    tokenizer_file: NonEmpty  # relative to the manifest
-    max_tokens: PositiveInt
-    pad_id: int
-    max_chars: PositiveInt
-    tensor: NonEmpty
-
-    @model_validator(mode="after")
-    def _has_a_place_for_the_instruction(self) -> Self:
-        if "{instruction}" not in self.template:
-            raise ValueError("instruction.template lacks {instruction}")
-        return self
-
-
-class Action(_Fact):
-    """The action chunk: float32 (horizon, len(names)), already in physical units when it leaves the graph."""
-
-    kind: ActionKind
-    names: tuple[NonEmpty, ...]
-    units: tuple[NonEmpty, ...]
-    frame: NonEmpty
-    gripper_polarity: GripperPolarity | None
-    horizon: PositiveInt
-    control_hz: Annotated[float, Field(gt=0)]
-    tensor: NonEmpty
-    unnorm_keys: tuple[NonEmpty, ...]
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if len(self.names) != len(self.units):
-            raise ValueError("action.names and action.units differ in length")
-        return self
-
-
-class Output(_Fact):
-    """A tensor the served graph answers with, and how far it may be from the original network."""
-
-    tensor: NonEmpty
-    dtype: NonEmpty
-    shape: tuple[int, ...]  # without the batch dimension
-    atol: Annotated[float, Field(ge=0)]
-
-
-class Source(_Fact):
+class Source(Fact):
     """Where the weights came from; `sha256` per file of the bundle."""
 
     checkpoint: NonEmpty
     command: NonEmpty
     licence: NonEmpty
-    sha256: dict[str, str]
+    sha256: dict[str, Sha256]
 
 
-class Manifest(_Fact):
+class Manifest(Fact):
     """All facts about one policy version. Load with `load_manifest`, never by hand."""
 
-    schema_version: Literal[1]
-    policy: NonEmpty
+    schema_version: Literal[2]
+    policy: PolicyName
     version: PositiveInt
     family: NonEmpty
     description: NonEmpty
     source: Source
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1)]
+    instruction: Instruction | None  # None: the policy takes no words
     state: State | None
-    instruction: Instruction
+    noise: Noise | None = None
     action: Action
+    tokens: Tokens | None = None
     robots: Annotated[tuple[NonEmpty, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
-    runtimes: Annotated[tuple[NonEmpty, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    served: NonEmpty  # the name of the variant that Triton runs
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        names = [camera.name for camera in self.cameras]
-        if len(set(names)) != len(names):
-            raise ValueError("cameras: names repeat")
-        if self.action.tensor not in {output.tensor for output in self.outputs}:
-            raise ValueError(f"action.tensor {self.action.tensor!r} is not among outputs")
-        shape = (self.action.horizon, len(self.action.names))
-        served = next(output for output in self.outputs if output.tensor == self.action.tensor)
-        if served.shape != shape:
-            raise ValueError(f"outputs[{self.action.tensor}].shape is {served.shape}, horizon × names is {shape}")
+        faults = [*_repeats(self), *_output_faults(self), *_token_faults(self), *_statistics_faults(self), *_variant_faults(self)]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @property
@@ -169,14 +68,100 @@ class Manifest(_Fact):
         """The camera that a bare `image` field means: the first one listed."""
         return self.cameras[0]
 
+    @property
+    def served_variant(self) -> Variant:
+        """The variant that Triton runs."""
+        return next(variant for variant in self.variants if variant.name == self.served)
+
 
 def load_manifest(folder: Path) -> Manifest:
     """Reads `folder/manifest.json`. Raises ManifestError naming the file and every fault."""
     path = folder / MANIFEST_FILE
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        text = path.read_bytes()
+        _refuse_other_schema(path, text)
+        return Manifest.model_validate_json(text)
+    except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no manifest") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
         raise ManifestError(f"{path}: {faults}") from None
+
+
+def _refuse_other_schema(path: Path, text: bytes) -> None:
+    """A manifest of another age would fail in twenty places at once; one sentence says what to do instead."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ManifestError(f"{path}: manifest: not JSON") from None
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        advice = "export it again" if version < SCHEMA_VERSION else "it needs a newer vlaapi"
+        raise ManifestError(f"{path}: schema_version: is {version}, this vlaapi reads {SCHEMA_VERSION}: {advice}")
+
+
+def _input_names(manifest: Manifest) -> Iterator[str]:
+    optional = [camera.mask_tensor for camera in manifest.cameras]
+    optional += [manifest.instruction.tensor if manifest.instruction else None]
+    optional += [manifest.state.tensor, manifest.state.mask_tensor] if manifest.state else []
+    optional += [manifest.noise.tensor if manifest.noise else None, manifest.action.unnorm_tensor]
+    yield from (camera.tensor for camera in manifest.cameras)
+    yield from (name for name in optional if name is not None)
+
+
+def _repeats(manifest: Manifest) -> Iterator[str]:
+    tensors = (*_input_names(manifest), *(output.tensor for output in manifest.outputs))
+    listed = {
+        "cameras: name": [camera.name for camera in manifest.cameras],
+        "robots:": manifest.robots,
+        "variants: name": [variant.name for variant in manifest.variants],
+        "tensor:": tensors,
+    }
+    for what, names in listed.items():
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            yield f"{what} {', '.join(map(repr, twice))} repeats"
+
+
+def _output_faults(manifest: Manifest) -> Iterator[str]:
+    shape = (manifest.action.horizon, len(manifest.action.names))
+    yield from _output_fault(manifest, "action.tensor", manifest.action.tensor, dtype="float32", shape=shape)
+
+
+def _token_faults(manifest: Manifest) -> Iterator[str]:
+    tokens, outputs = manifest.tokens, {output.tensor: output for output in manifest.outputs}
+    if tokens is None:
+        return
+    shape = outputs[tokens.tensor].shape if tokens.tensor in outputs else None
+    if shape is not None and len(shape) != 1:
+        yield f"outputs[{tokens.tensor}].shape is {shape}, tokens.tensor needs (n,)"
+        return
+    yield from _output_fault(manifest, "tokens.tensor", tokens.tensor, dtype="int64", shape=shape)
+    yield from _output_fault(manifest, "tokens.is_action_tensor", tokens.is_action_tensor, dtype="uint8", shape=shape)
+    yield from _output_fault(manifest, "tokens.logprob_tensor", tokens.logprob_tensor, dtype="float32", shape=shape)
+    yield from _output_fault(manifest, "tokens.entropy_tensor", tokens.entropy_tensor, dtype="float32", shape=shape)
+
+
+def _output_fault(manifest: Manifest, field: str, tensor: str, *, dtype: str, shape: tuple[int, ...] | None) -> Iterator[str]:
+    found = next((output for output in manifest.outputs if output.tensor == tensor), None)
+    if found is None:
+        yield f"{field} {tensor!r} is not among outputs"
+    elif found.dtype != dtype:
+        yield f"outputs[{tensor}].dtype is {found.dtype}, {field} needs {dtype}"
+    elif shape is not None and found.shape != shape:
+        yield f"outputs[{tensor}].shape is {found.shape}, {field} needs {shape}"
+
+
+def _statistics_faults(manifest: Manifest) -> Iterator[str]:
+    keys = set(manifest.action.unnorm_keys)
+    found = manifest.state.statistics.keys() if manifest.state else set()
+    if found and found != keys:
+        yield f"state.statistics are of {sorted(found)}, action.unnorm_keys are {sorted(keys)}"
+
+
+def _variant_faults(manifest: Manifest) -> Iterator[str]:
+    if manifest.served not in {variant.name for variant in manifest.variants}:
+        yield f"served {manifest.served!r} is not among variants"
+    for variant in manifest.variants:
+        if variant.token_agreement is not None and manifest.tokens is None:
+            yield f"variants[{variant.name}].token_agreement without tokens"

@@ -4,13 +4,17 @@ One class for trainer, exporter and control plane, so all three see the same ids
 polite, known or safe is the caller's business. Words outside the vocabulary become the tokenizer's unknown token.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from export.contract.manifest import Instruction
+from export.contract.facts import Instruction
+from export.contract.manifest import ManifestError
+
+_RARE = "zqxj \u2603 \U0001f9be \uffff"  # what few vocabularies hold: becomes the unknown token or bytes
 
 
 class InstructionTooLong(ValueError):  # noqa: N818 -- reads as what happened
@@ -22,23 +26,66 @@ class InstructionTooLong(ValueError):  # noqa: N818 -- reads as what happened
 
 
 class InstructionTokenizer:
-    """Loads the policy's own tokenizer once; `ids` is cheap (tens of microseconds) and safe to call from any thread."""
+    """Loads the policy's own tokenizer once; `ids` is cheap (tens of microseconds) and safe to call from any thread.
+
+    A caller's text never becomes a special token: "<s>" in an instruction is four characters.
+    """
 
     def __init__(self, manifest_folder: Path, instruction: Instruction) -> None:
+        """Raises ManifestError when the tokenizer is not there, or contradicts the manifest."""
         self._spec = instruction
-        self._tokenizer = Tokenizer.from_file(str(manifest_folder / instruction.tokenizer_file))
+        self._tokenizer = _load(manifest_folder / instruction.tokenizer_file)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        self._refuse_special_template()
+        self._refuse_padding_that_can_be_said()
 
     def ids(self, text: str) -> NDArray[np.int64]:
         """(max_tokens,) int64, padded on the right with `pad_id`. Raises InstructionTooLong; never cuts."""
         spec = self._spec
         if len(text) > spec.max_chars:
             raise InstructionTooLong(length=len(text), limit=spec.max_chars, unit="characters")
-        words = text.lower() if spec.lowercase else text
-        found: list[int] = self._tokenizer.encode(spec.template.replace("{instruction}", words)).ids
+        found = self._prompt(text)
         if len(found) > spec.max_tokens:
             raise InstructionTooLong(length=len(found), limit=spec.max_tokens, unit="tokens")
         padded = np.full(spec.max_tokens, spec.pad_id, dtype=np.int64)
         padded[: len(found)] = found
         return padded
+
+    def _prompt(self, text: str) -> list[int]:
+        spec = self._spec
+        words = text.lower() if spec.lowercase else text
+        found: list[int] = self._tokenizer.encode(spec.template.replace("{instruction}", words)).ids
+        if spec.append_id is not None and found[-1:] != [spec.append_id]:
+            found.append(spec.append_id)
+        return found
+
+    def _refuse_special_template(self) -> None:
+        special = [token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special]
+        found = [content for content in special if content in self._spec.template]
+        if found:
+            raise ManifestError(f"instruction.template: {found[0]!r} is a special token, which text never becomes")
+
+    def _refuse_padding_that_can_be_said(self) -> None:
+        """Graph and runner read a prompt's length off its padding, so no prompt may hold it."""
+        spec, tokenizer = self._spec, self._tokenizer
+        said = tokenizer.decode([spec.pad_id], skip_special_tokens=False)
+        if any(
+            spec.pad_id in self._prompt(text)
+            for text in ("", said, f"a {said} b", tokenizer.id_to_token(spec.pad_id) or "", _RARE)
+        ):
+            raise ManifestError(f"instruction.pad_id: {spec.pad_id} can occur in a prompt, so it cannot mark its end")
+
+
+def _load(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise ManifestError(f"{path}: no tokenizer")
+    text = path.read_text(encoding="utf-8")
+    try:
+        is_whole = "model" in json.loads(text)
+    except (ValueError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise ManifestError(f"{path}: not a tokenizer, or cut short")
+    return Tokenizer.from_str(text)

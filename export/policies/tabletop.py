@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from export.contract.manifest import Manifest, Output, Source
+from export.contract.facts import Output
+from export.contract.manifest import Manifest, Source
 from export.contract.preprocess import resize
+from export.contract.runtime import Variant
 from export.contract.tokenize import InstructionTokenizer
 from tabletop import checkpoint
 from tabletop.arm import HOME_RAD, JOINTS
@@ -21,6 +23,7 @@ from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_ins
 
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6
+VARIANT = "onnx-cpu-fp32"
 SCENES = checkpoint.FOLDER.parent / "assets" / "scenes"
 
 
@@ -61,7 +64,7 @@ def evaluation_file() -> Path:
 def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
     """The manifest of one exported version; `sha256` is per file of the bundle."""
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         policy=POLICY,
         version=version,
         family="tabletop",
@@ -78,7 +81,8 @@ def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
         action=ACTION,
         robots=("franka_panda",),
         outputs=(Output(tensor=ACTION.tensor, dtype="float32", shape=(HORIZON, len(ACTION.names)), atol=TOLERANCE),),
-        runtimes=("onnx-cpu",),
+        variants=(Variant(name=VARIANT, precision="fp32", runner="onnx_graph", files=("model.onnx",)),),
+        served=VARIANT,
     )
 
 

@@ -26,11 +26,11 @@ class _Scaled(torch.nn.Module):
 def graph() -> Graph:
     torch.manual_seed(0)
     examples = {"image": torch.ones(2, 3, dtype=torch.uint8), "offset": torch.zeros(2, 2)}
-    return Graph(module=_Scaled(), examples=examples, outputs=("action",))
+    return Graph(file="model.onnx", module=_Scaled(), examples=examples, outputs=("action",))
 
 
 def test_it_answers_any_batch_size_by_name(graph: Graph, tmp_path: Path) -> None:
-    write(graph, tmp_path / "model.onnx")
+    write(graph, tmp_path)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     for batch in (1, 2, 5):
         inputs = {"image": np.full((batch, 3), 7, dtype=np.uint8), "offset": np.ones((batch, 2), dtype=np.float32)}
@@ -40,9 +40,9 @@ def test_it_answers_any_batch_size_by_name(graph: Graph, tmp_path: Path) -> None
 
 
 def test_the_same_module_gives_the_same_bytes_without_traces(graph: Graph, tmp_path: Path) -> None:
-    write(graph, tmp_path / "a.onnx")
-    write(graph, tmp_path / "b.onnx")
-    content = (tmp_path / "a.onnx").read_bytes()
-    assert content == (tmp_path / "b.onnx").read_bytes()
+    write(graph, tmp_path)
+    content = (tmp_path / "model.onnx").read_bytes()
+    write(graph, tmp_path)
+    assert content == (tmp_path / "model.onnx").read_bytes()
     assert __file__.encode() not in content
-    assert not any(node.metadata_props or node.doc_string for node in onnx.load(tmp_path / "a.onnx").graph.node)
+    assert not any(node.metadata_props or node.doc_string for node in onnx.load(tmp_path / "model.onnx").graph.node)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.contract.manifest import Output
+from export.contract.facts import Output
 from export.parity import ParityBroken, compare
 
 OUTPUTS = (Output(tensor="action", dtype="float32", shape=(2,), atol=1e-3),)

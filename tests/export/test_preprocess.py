@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.contract.manifest import Camera, ResizeRule
+from export.contract.facts import Camera, ResizeRule
 from export.contract.preprocess import resize
 
 
 def _camera(resize_rule: ResizeRule, width: int = 8, height: int = 8) -> Camera:
-    return Camera(name="front", is_required=True, width=width, height=height, resize=resize_rule, tensor="image")
+    fill = (1, 2, 3) if resize_rule is ResizeRule.LETTERBOX else None
+    return Camera(name="front", is_required=True, width=width, height=height, resize=resize_rule, fill=fill, tensor="image")
 
 
 def _noise(width: int, height: int) -> Image.Image:
@@ -32,17 +33,18 @@ def test_naive_is_exactly_pil_bicubic_and_ignores_the_aspect_ratio() -> None:
     assert np.array_equal(found, expected)
 
 
-def test_letterbox_keeps_the_aspect_ratio_and_pads_with_black() -> None:
-    white = Image.new("RGB", (20, 10), "white")
-    found = resize(white, _camera(ResizeRule.LETTERBOX))
-    assert (found[2:6] == 255).all()
-    assert (found[:2] == 0).all()
-    assert (found[6:] == 0).all()
+def test_letterbox_keeps_the_aspect_ratio_and_pads_with_its_colour() -> None:
+    white = Image.new("RGB", (80, 40), "white")
+    found = resize(white, _camera(ResizeRule.LETTERBOX, width=32, height=32))
+    assert (found[10:22] == 255).all()
+    assert (found[:6] == (1, 2, 3)).all()
+    assert (found[26:] == (1, 2, 3)).all()
 
 
-def test_letterbox_of_a_sliver_keeps_at_least_one_pixel() -> None:
-    found = resize(Image.new("RGB", (1000, 1), "white"), _camera(ResizeRule.LETTERBOX))
-    assert found.sum() == 8 * 3 * 255
+def test_letterbox_of_a_sliver_is_bounded_in_memory() -> None:
+    found = resize(Image.new("RGB", (1_000_000, 1), "white"), _camera(ResizeRule.LETTERBOX))
+    assert found.shape == (8, 8, 3)
+    assert (found[0] == (1, 2, 3)).all()
 
 
 def test_anything_but_rgb_is_refused() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.contract.manifest import Instruction
+from export.contract.facts import Instruction
 from export.contract.tokenize import InstructionTokenizer, InstructionTooLong
 from tabletop.instructions import PAD_ID, SPEC, UNKNOWN_ID, vocabulary, write_tokenizer
 

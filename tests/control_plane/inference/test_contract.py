@@ -9,7 +9,8 @@ from control_plane.errors import ApiError
 from control_plane.inference.contract import Contract
 from control_plane.inference.observation import Inquiry
 from control_plane.policies.catalogue import Catalogue, ServedPolicy, load_catalogue
-from export.contract.manifest import Camera, Manifest, ResizeRule, State
+from export.contract.facts import Camera, ResizeRule, State
+from export.contract.manifest import Manifest
 from tests.control_plane.fakes import ROOT
 
 SHIPPED = load_catalogue(ROOT / "model_repository", default="tabletop").policies["tabletop"]
@@ -36,14 +37,21 @@ def refusal(checked: Contract, asked: Inquiry) -> ApiError:
 
 
 def camera(name: str, *, is_required: bool) -> Camera:
-    return Camera(name=name, is_required=is_required, width=32, height=32, resize=ResizeRule.NAIVE, tensor=name)
+    mask = None if is_required else f"{name}_mask"
+    return Camera(name=name, is_required=is_required, width=32, height=32, resize=ResizeRule.NAIVE, tensor=name, mask_tensor=mask)
 
 
 TWO_CAMERAS = served(cameras=(camera("front", is_required=True), camera("wrist", is_required=True)))
 OPTIONAL_WRIST = served(cameras=(camera("front", is_required=True), camera("wrist", is_required=False)))
 NEEDS_STATE = served(state=State(names=("a", "b"), units=("rad", "m"), is_required=True, tensor="state"))
 NO_STATE = served(state=None)
-TWO_KEYS = served(action={**SHIPPED.manifest.action.model_dump(), "unnorm_keys": ("bridge", "fractal")})
+UNSCALED = {"scheme": "bounds", "low": (-1.0,) * 7, "high": (1.0,) * 7, "mask": (True,) * 7, "epsilon": 0.0}
+CHOICE = {
+    "unnorm_keys": ("bridge", "fractal"),
+    "unnorm_tensor": "unnorm_index",
+    "statistics": {"bridge": UNSCALED, "fractal": UNSCALED},
+}
+TWO_KEYS = served(action={**SHIPPED.manifest.action.model_dump(), **CHOICE})
 
 
 def test_the_minimum_fits_the_shipped_policy() -> None:

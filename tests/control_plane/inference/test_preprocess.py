@@ -41,6 +41,7 @@ def test_the_picture_is_resized_as_the_exporter_does_it(size: tuple[int, int]) -
 
 def test_the_words_become_the_policys_own_tokens() -> None:
     manifest = CATALOGUE.policies["tabletop"].manifest
+    assert manifest.instruction is not None
     wanted = InstructionTokenizer(ROOT / "model_repository" / "tabletop", manifest.instruction).ids("pick up red cube")
     got = tensor(prepare(observation(picture()), MAX_PIXELS), "instruction_ids", np.int64)
     assert (got == wanted).all()

@@ -6,7 +6,7 @@ import pytest
 from control_plane.policies.catalogue import load_catalogue
 from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, state_tensors
 from control_plane.triton import Tensor
-from export.contract.manifest import State
+from export.contract.facts import State
 from tests.control_plane.fakes import ROOT, STILL
 
 MANIFEST = load_catalogue(ROOT / "model_repository", default="tabletop").policies["tabletop"].manifest

@@ -1,0 +1,58 @@
+"""In which forms a policy can be served: ONNX graphs by precision, TensorRT plans by GPU, and how each was proven.
+
+Facts only; `export/python_backend/<runner>.py` runs them, `export.triton_config` writes the server's configuration from them.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from export.contract.facts import FileName
+from export.contract.statistics import Fact, NonEmpty, PositiveInt
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ShapeRange(Fact):
+    """The shapes of one input, batch first, that a profile takes; `opt` is what the kernels were chosen for."""
+
+    min: tuple[PositiveInt, ...]
+    opt: tuple[PositiveInt, ...]
+    max: tuple[PositiveInt, ...]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError(f"min, opt and max differ in rank: {self.min}, {self.opt}, {self.max}")
+        if not all(low <= middle <= high for low, middle, high in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError(f"min ≤ opt ≤ max does not hold: {self.min}, {self.opt}, {self.max}")
+        return self
+
+
+class Plan(Fact):
+    """What a TensorRT plan was built from and for; it loads nowhere else."""
+
+    flavour: Literal["tensorrt", "tensorrt_rtx"]
+    version: NonEmpty  # of TensorRT
+    gpu: NonEmpty  # as the driver names it
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    profiles: Annotated[tuple[dict[str, ShapeRange], ...], Field(min_length=1)]  # by input
+    onnx_sha256: Sha256
+    bytes: PositiveInt  # of the plan's file
+    precision_layers: dict[str, int]  # how many layers run in each precision, as the built engine reports it
+
+
+class Variant(Fact):
+    """One way to serve: a runner of `export/python_backend` and the files that it loads from the version's folder.
+
+    `parameters` go to the runner as they are, in Triton's configuration and in process alike. `token_agreement` is the share of
+    tokens that equal the original's on the frozen pairs; None where the policy has no tokens.
+    """
+
+    name: NonEmpty  # "onnx-cpu-fp32"
+    precision: NonEmpty  # "fp32", "bf16", "fp16", "fp8"
+    runner: FileName  # without ".py"
+    files: Annotated[tuple[FileName, ...], Field(min_length=1)]
+    parameters: dict[str, str] = Field(default_factory=dict)
+    token_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    plan: Plan | None = None
