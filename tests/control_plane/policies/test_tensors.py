@@ -1,13 +1,17 @@
 """Tensors carry a batch of one, and an action is believed only in the manifest's shape."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from control_plane.policies.catalogue import load_catalogue
-from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, state_tensors
+from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, chosen_tensors, picture_tensors, state_tensors
 from control_plane.triton import Tensor
 from export.contract.facts import State
+from export.contract.wire import inputs_of
 from tests.control_plane.fakes import ROOT, STILL
+from tests.export.contracts import manifest, speaking
 
 MANIFEST = load_catalogue(ROOT / "model_repository", default="tabletop").policies["tabletop"].manifest
 
@@ -26,6 +30,39 @@ def test_the_canary_has_every_input_of_the_graph_at_full_size() -> None:
         "state_mask": ("FP32", (1, 1)),
     }
     assert [len(tensor.data) for tensor in tensors.values()] == [128 * 128 * 3, 24 * 8, 8 * 4, 4]
+
+
+def everything() -> dict[str, Any]:
+    """A policy with a camera that may be missing, a choice of statistics and noise."""
+    facts = speaking() | {"noise": {"tensor": "noise", "shape": [50, 7]}}
+    facts["cameras"].append(
+        facts["cameras"][0] | {"name": "wrist", "tensor": "wrist", "is_required": False, "mask_tensor": "seen"}
+    )
+    return facts
+
+
+def test_the_canary_is_what_the_wire_wants_in_its_order() -> None:
+    datatypes = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+    wanted = [(one.name, datatypes[one.dtype], (1, *one.shape)) for one in inputs_of(manifest(everything()))]
+    assert [(one.name, one.datatype, one.shape) for one in canary_inputs(manifest(everything()))] == wanted
+
+
+def test_a_camera_that_was_not_sent_is_black_and_masked_out() -> None:
+    camera = manifest(everything()).cameras[1]
+    picture, mask = picture_tensors(camera, None)
+    assert not any(picture.data)
+    assert np.frombuffer(mask.data, np.float32).tolist() == [0.0]
+    _, mask = picture_tensors(camera, np.ones((128, 128, 3), np.uint8))
+    assert np.frombuffer(mask.data, np.float32).tolist() == [1.0]
+
+
+def test_statistics_are_chosen_by_their_place_and_noise_is_drawn_anew() -> None:
+    random = np.random.default_rng(3)
+    index, noise = chosen_tensors(manifest(everything()), unnorm_key="fractal", random=random)
+    assert np.frombuffer(index.data, np.int64).tolist() == [1]
+    assert noise.shape == (1, 50, 7)
+    _, again = chosen_tensors(manifest(everything()), unnorm_key="fractal", random=random)
+    assert noise.data != again.data
 
 
 def test_a_required_state_has_no_mask() -> None:
