@@ -1,7 +1,7 @@
 """Writes OpenVLA checkpoints of any size in the published layout: random weights, the names and shapes listed here by hand.
 
-The list is the published checkpoint's (982 tensors, 7,541,237,184 parameters for the 7B shape), not read from our network, so that the
-two can disagree. Weights are drawn so that the action tokens vary with picture and words.
+The list is the published checkpoint's (982 tensors, 7,541,237,184 parameters for the 7B shape), not read from our network, so
+that the two can disagree. Weights are drawn so that the action tokens vary with picture and words.
 """
 
 import json
@@ -215,7 +215,9 @@ def tokenizer() -> Tokenizer:
     pieces |= {f"⟨{number}⟩": number for number in range(VOCABULARY) if number not in taken}
     made = Tokenizer(models.BPE(vocab=pieces, merges=[], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     made.add_special_tokens(["<unk>", "<s>", "</s>", "<PAD>"])
     return made

@@ -1,7 +1,8 @@
 """Llama in plain PyTorch with the published parameter names: RMS norm in float32, rotary positions, grouped key-value heads.
 
 The caller brings embeddings, positions and the mask, so the same network reads a prompt, continues it from cached keys and
-values, or looks both ways (OFT). It knows no pictures, prompts or tokens' meaning. Called by `network`, `decode` and the OFT family.
+values, or looks both ways (OFT). It knows no pictures, prompts or tokens' meaning. Called by `network`, `decode` and the OFT
+family.
 """
 
 import torch
@@ -53,15 +54,15 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, text.hidden_size, bias=False)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, S, hidden) → the same and this layer's new keys and values, (2, B, groups, S, head_dim)."""
+        """(B, S, hidden) → the same and this layer's new keys and values, (B, 2, groups, S, head_dim) like `past`."""
         query, key, value = (
             projection(x).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = rotate(query, *turn), rotate(key, *turn)
-        present = torch.stack([key, value])
+        present = torch.stack([key, value], dim=1)
         if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+            key, value = torch.cat([past[:, 0], key], dim=2), torch.cat([past[:, 1], value], dim=2)
         mixed = functional.scaled_dot_product_attention(query, self._widen(key), self._widen(value), attn_mask=mask)
         return self.o_proj(mixed.transpose(1, 2).flatten(2)), present
 
@@ -119,9 +120,9 @@ class Decoder(nn.Module):
         turn = rotation(positions, self.text, x.dtype)
         presents = []
         for index, layer in enumerate(self.layers):
-            x, present = layer(x, turn, mask, None if past is None else past[index])
+            x, present = layer(x, turn, mask, None if past is None else past[:, index])
             presents.append(present)
-        return self.norm(x), torch.stack(presents)
+        return self.norm(x), torch.stack(presents, dim=1)
 
 
 class Llama(nn.Module):
@@ -140,8 +141,8 @@ class Llama(nn.Module):
         """Embeddings (B, S, hidden) → last hidden states after the final norm, and the new keys and values.
 
         `positions` (B, S) int64; `mask` bool, broadcast to (B, 1, S, T + S), true where a token may look: causal, padded or both
-        ways is the caller's choice, but every token must see one; `past` (layers, 2, B, groups, T, head_dim) of T earlier tokens,
-        the new ones come back as (layers, 2, B, groups, S, head_dim).
+        ways is the caller's choice, but every token must see one; `past` (B, layers, 2, groups, T, head_dim) of T earlier tokens,
+        the new ones come back as (B, layers, 2, groups, S, head_dim).
         """
         return self.model(x, positions, mask, past)
 
