@@ -27,6 +27,7 @@ RUNNER = Path(__file__).parents[2] / "python_backend" / "openvla_decode.py"
 GRAPHS = ("prompt.onnx", "continue.onnx", "act.onnx")
 VARIANT = "onnx-cpu-fp32"
 _HZ = 5.0  # BridgeData V2, on which OpenVLA was evaluated
+_ROBOTS = ("franka_panda",)  # what a request that names no robot means, and what the guard has limits for
 _ACTION_ATOL = 1e-6  # physical units: equal tokens give equal numbers
 _NATS_ATOL = 1e-3
 
@@ -68,7 +69,7 @@ class OpenVlaPolicy:
                 logprob_tensor="token_logprob",
                 entropy_tensor="token_entropy",
             ),
-            robots=options.robots,
+            robots=options.robots or _ROBOTS,
             outputs=self._outputs(),
             variants=(self._variant(),),
             served=VARIANT,
