@@ -25,6 +25,7 @@ else:
     from export.policies.adapter import CheckpointOptions
     from export.policies.openvla import open_checkpoint
     from export.policies.openvla.policy import OpenVlaPolicy
+    from export.publish import publish
     from tests.export.openvla_checkpoint import Shape, statistics, write_checkpoint
 
 Arrays = dict[str, NDArray[Any]]
@@ -83,9 +84,17 @@ def export_graphs(policy: "OpenVlaPolicy", folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_graphs(tiny: "OpenVlaPolicy", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference checkpoint's graphs."""
-    return export_graphs(tiny, tmp_path_factory.mktemp("tiny"))
+def repository(tiny: "OpenVlaPolicy", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the reference checkpoint as `tiny`, proven before it was put there."""
+    folder = tmp_path_factory.mktemp("repository")
+    publish(tiny, folder, version=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(repository: Path) -> Path:
+    """The reference checkpoint's published graphs."""
+    return repository / "tiny" / "1"
 
 
 @pytest.fixture(scope="session")
