@@ -136,7 +136,7 @@ def one_line_refusals() -> Iterator[None]:
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
     try:
-        _show(publish(open_policy(family, options), repository, version=version))
+        _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
     except ParityBroken as broken:
         console.print(f"not published: {broken}", style="red", markup=False)
         raise typer.Exit(1) from None
