@@ -89,6 +89,12 @@ def test_without_measurements_it_says_so(folder: Path) -> None:
         assert said in text
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"onnx-cpu-fp32": [{"tensor": "action"}]}'])
+def test_a_proof_that_is_not_what_was_written_proves_nothing(text: str, folder: Path) -> None:
+    (folder / "parity.json").write_text(text)
+    assert "Not proven" in text_of(folder)
+
+
 def test_parity_is_shown_per_variant_and_output_with_tokens_and_pairs(folder: Path) -> None:
     low = {"name": "trt", "precision": "bf16", "runner": "tensorrt_engine", "files": ["model.plan"], "token_agreement": 0.98}
     facts = speaking()
