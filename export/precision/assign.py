@@ -26,15 +26,23 @@ class _Origin(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What stays float32 beside the rules: products whose node or weight matches a pattern, and values that would overflow."""
+    """What stays float32 beside the rules: products whose node or weight matches a pattern, and values that would overflow.
+
+    `carried` are patterns of outputs that are no answers but state for the next run: keys and values need no exact last product.
+    """
 
     keep: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
     overflowing: frozenset[str] = frozenset()
 
 
 def lowered_steps(steps: tuple[Step, ...], wishes: Wishes) -> frozenset[Step]:
     """The steps to be lowered; all others work in float32."""
     return _Assignment(steps, wishes).lowered()
+
+
+def _matches(name: str | None, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name or "", pattern) for pattern in patterns)
 
 
 class _Assignment:
@@ -71,8 +79,7 @@ class _Assignment:
         return {
             step
             for step in self.steps
-            if step.kind is Kind.PRODUCT
-            and any(fnmatchcase(name, pattern) for name in self._names(step) for pattern in self.wishes.keep)
+            if step.kind is Kind.PRODUCT and any(_matches(name, self.wishes.keep) for name in self._names(step))
         }
 
     def _names(self, step: Step) -> list[str]:
@@ -89,7 +96,8 @@ class _Assignment:
         """Products whose result reaches an output of the graph with no other product between."""
         found: set[Step] = set()
         seen: set[Step] = set()
-        waiting = [self.steps[-1]]
+        answers = [value for value in self.steps[-1].inputs if not _matches(value.name, self.wishes.carried)]
+        waiting = [self.maker[value] for value in answers if value in self.maker]
         while waiting:
             step = waiting.pop()
             if step in seen or step.operator in SIZES:

@@ -30,7 +30,8 @@ def ranges(source: Path, inputs: Arrays, scratch: Path) -> dict[str, float]:
     for start in range(0, count, BATCH):
         answers = session.run(list(names), {name: values[start : start + BATCH] for name, values in inputs.items()})
         found = np.maximum(found, [float(np.max(answer)) for answer in answers])
-    return dict(zip(names.values(), found.tolist(), strict=True))
+    given = {name: float(np.abs(values).max()) for name, values in inputs.items() if values.dtype == np.float32}
+    return given | dict(zip(names.values(), found.tolist(), strict=True))
 
 
 class _Probe:

@@ -23,10 +23,14 @@ FP16_LIMIT = 65504.0 / 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What to write. `keep` are patterns of products' or weights' names that stay float32; `ranges` come from `ranges.ranges`."""
+    """What to write. `keep` are patterns of products' or weights' names that stay float32; `ranges` come from `ranges.ranges`.
+
+    `carried` are patterns of outputs that are state for the next run, not answers; `present` is ONNX's word for keys and values.
+    """
 
     precision: Precision
     keep: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ("present*",)
     ranges: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -57,7 +61,7 @@ def write(source: Path, target: Path, recipe: Recipe, *, is_played: bool = False
     if recipe.needs_ranges and not recipe.ranges:
         raise PrecisionError(f"{source.name}: {recipe.precision} needs measured ranges: give examples")
     model = read(source)
-    wishes = Wishes(keep=recipe.keep, overflowing=recipe.overflowing)
+    wishes = Wishes(keep=recipe.keep, carried=recipe.carried, overflowing=recipe.overflowing)
     steps = steps_of(model)
     lowered = lowered_steps(steps, wishes)
     eighths = 0
@@ -89,5 +93,5 @@ def weight_types(path: Path) -> dict[str, int]:
     """Bytes of weights by type, as they are stored: what an engine of this graph must hold."""
     found: Counter[str] = Counter()
     for value in ir.load(path).graph.initializers.values():
-        found[str(value.dtype).lower()] += value.const_value.nbytes
+        found[value.dtype.name.lower()] += value.const_value.nbytes
     return dict(found)

@@ -4,7 +4,7 @@ import importlib.util
 
 _NEEDS = {
     "onnxruntime": ["test_verify.py", "test_onnx_file.py"],
-    "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py", "precision"],
+    "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py", "precision", "tensorrt"],
     "tritonclient": ["test_main.py", "test_served_bundle.py", "test_triton_config.py"],
 }
 

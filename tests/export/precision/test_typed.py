@@ -189,6 +189,20 @@ def test_the_time_of_a_flow_is_embedded_in_float32(flow: Exported, tmp_path: Pat
     assert {types[node.output[0]] for node in inner} == {TensorProto.BFLOAT16}
 
 
+def test_keys_and_values_for_the_next_run_are_no_answer(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "weight")
+    nodes = [
+        helper.make_node("MatMul", ["given", "weight"], ["present"]),
+        helper.make_node("MatMul", ["present", "weight"], ["inner"]),
+        helper.make_node("MatMul", ["inner", "weight"], ["made"]),
+    ]
+    source = _graph(tmp_path, nodes, [_value("given")], [weight], ["made", "present"])
+    assert write(source, tmp_path / "low.onnx", Recipe(precision=Precision.BF16)).products == {"bf16": 2, "fp32": 1}
+    careful = Recipe(precision=Precision.BF16, carried=())
+    assert write(source, tmp_path / "low.onnx", careful).products == {"bf16": 1, "fp32": 2}
+    assert types_of(tmp_path / "low.onnx")["present"] == TensorProto.FLOAT
+
+
 def test_a_branch_is_lowered_like_what_surrounds_it(tmp_path: Path) -> None:
     def branch(name: str, factor: float) -> onnx.GraphProto:
         weight = numpy_helper.from_array(np.eye(4, dtype=np.float32) * factor, f"{name}.weight")
@@ -245,8 +259,14 @@ def _value(name: str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, ["batch", 4])
 
 
-def _graph(folder: Path, nodes: list[onnx.NodeProto], given: list[onnx.ValueInfoProto], weights: list[onnx.TensorProto]) -> Path:
-    graph = helper.make_graph(nodes, "graph", given, [_value("made")], weights)
+def _graph(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    given: list[onnx.ValueInfoProto],
+    weights: list[onnx.TensorProto],
+    outputs: Sequence[str] = ("made",),
+) -> Path:
+    graph = helper.make_graph(nodes, "graph", given, [_value(name) for name in outputs], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     path = folder / "model.onnx"
     onnx.save(onnx.shape_inference.infer_shapes(model, strict_mode=True), path)
