@@ -24,3 +24,7 @@ def openvla_tiny() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference checkpoint shared/fixtures/openvla_tiny is not here")
     return folder
+
+
+if importlib.util.find_spec("torch"):
+    from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once

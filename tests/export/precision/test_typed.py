@@ -1,6 +1,6 @@
 """A lowered graph: low where the work is, float32 where exactness is needed, the same numbers for real and played."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np

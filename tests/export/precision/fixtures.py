@@ -1,4 +1,4 @@
-"""The small networks, exported once per session."""
+"""The small networks as fixtures, exported once per session; `tests/export/conftest.py` offers them."""
 
 from pathlib import Path
 
