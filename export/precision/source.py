@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from export import onnx_file
-from export.precision.steps import KIND_OF, Kind, PrecisionError
+from export.precision.steps import KIND_OF, SIZES, Kind, PrecisionError
 
 
 def read(path: Path) -> ir.Model:
@@ -66,7 +66,7 @@ def _follow(wide: ir.Value) -> None:
     waiting = [wide]
     while waiting:
         for reader in waiting.pop().consumers():
-            if reader.op_type == "Cast":
+            if reader.op_type == "Cast" or reader.op_type in SIZES:
                 continue
             if KIND_OF.get(reader.op_type) is not Kind.MOVES:
                 raise PrecisionError(

@@ -20,7 +20,7 @@ from export.python_backend.tensorrt_engine import visible_gpu
 from export.tensorrt.build import Built, OnProgress, Order, build
 from export.tensorrt.library import Device, EngineError, Library, devices, open_library
 from export.tensorrt.options import FP32, PlanOptions
-from export.tensorrt.profiles import Axes, Profile, Range, profiles
+from export.tensorrt.profiles import Axes, Profile, Range, free_axes, profiles
 from export.tensorrt.typed_graphs import TypedGraphs, refuse_strayed, typed_graphs
 
 RUNNER = "tensorrt_engine"
@@ -97,7 +97,7 @@ class _Task:
     def variant(self, model: Path, device: Device, folder: Path, graphs: TypedGraphs) -> Variant:
         """Builds `model` for `device` and writes the plan and what it was built for into `folder`."""
         options = self.options
-        shapes = profiles(model, self._axes())
+        shapes = profiles(model, self._axes(model))
         order = Order(
             model=model,
             precision=options.precision,
@@ -124,11 +124,15 @@ class _Task:
             plan=plan,
         )
 
-    def _axes(self) -> Axes:
+    def _axes(self, model: Path) -> Axes:
         """The wire's batch, the prompt's lengths one by one, and what the operator says of others."""
         ranges = {"batch": Range(min=1, opt=1, max=16)} | self.options.axes
         words = self.manifest.instruction
-        return Axes(ranges=ranges, bucketed="words", buckets=words.buckets if words and "words" not in ranges else ())
+        shape = free_axes(model).get(words.tensor, ()) if words else ()
+        length = shape[1] if len(shape) > 1 else None
+        if words is None or not isinstance(length, str) or length in ranges:
+            return Axes(ranges=ranges)
+        return Axes(ranges=ranges, bucketed=length, buckets=words.buckets)
 
     def _facts(self, model: Path, device: Device, shapes: tuple[Profile, ...], built: Built) -> Plan:
         return Plan(

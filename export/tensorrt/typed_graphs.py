@@ -21,6 +21,7 @@ from export.precision.source import read
 from export.precision.steps import PrecisionError
 from export.precision.typed import Recipe, write
 from export.progress import counted, working
+from export.tensorrt.check import products_of
 from export.tensorrt.library import EngineError
 from export.tensorrt.options import FP32, PlanOptions
 from export.tensorrt.profiles import free_axes
@@ -78,7 +79,7 @@ def _graphs(variant: Variant) -> tuple[str, ...]:
 
 def _write(source: Path, targets: tuple[Path, Path], options: PlanOptions, golden: Golden) -> None:
     typed, played = targets
-    if options.precision == FP32:
+    if options.precision == FP32 or not products_of(source):
         for target in targets:
             onnx_file.save(read(source), target)
         return
