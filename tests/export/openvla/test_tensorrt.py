@@ -1,10 +1,10 @@
 """OpenVLA's three graphs become TensorRT plans, and in bfloat16 the policy still chooses nearly all of its tokens."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from export.contract.manifest import load_manifest
 from export.precision.rewrite import Precision
 from export.precision.steps import PrecisionError
 from export.tensorrt.bundle_plan import add_plans
@@ -19,8 +19,11 @@ AXES = {"new": Range(min=1, opt=1, max=300), "earlier": Range(min=1, opt=300, ma
 
 def test_every_graph_builds_and_the_tokens_hold(repository: Path, tmp_path: Path) -> None:
     added = build_plans(repository / "tiny", tmp_path / "plans", Precision.BF16, AXES)
-    assert [variant.files[0] for variant in added.variants] == [f"{name}.bf16.sm89.plan" for name in ("prompt", "continue", "act")]
-    assert len(plan_of(added, 0).profiles) == len(json.loads((repository / "tiny" / "manifest.json").read_text())["instruction"]["buckets"])
+    plans = [f"{name}.bf16.sm89.plan" for name in ("prompt", "continue", "act")]
+    assert [variant.files[0] for variant in added.variants] == plans
+    words = load_manifest(repository / "tiny").instruction
+    assert words is not None
+    assert [profile["instruction_ids"].max[1] for profile in plan_of(added, 0).profiles] == list(words.buckets)
     # Only the logits' product stays float32: keys and values for the next token are no answer.
     assert plan_of(added, 1).precision_layers["products.fp32"] == 1
     tokens = next(one for one in added.agreements if one.tensor == "action_tokens")
