@@ -83,6 +83,7 @@ def _axes(batch: str, others: list[str]) -> dict[str, Range]:
 
 def _show(added: Added, precision: str, where: Path) -> None:
     console = Console(soft_wrap=True, highlight=False)
+    console.print(f"built into {where}", markup=False)
     for one in added.agreements:
         share = "" if one.share is None else f", {one.share:.2%} equal"
         console.print(f"{one.tensor} played in {precision}: differs by at most {one.max_abs_difference:.2e}{share}", markup=False)
@@ -90,7 +91,7 @@ def _show(added: Added, precision: str, where: Path) -> None:
         plan = variant.plan
         if plan is not None:
             layers = ", ".join(f"{count} {kind}" for kind, count in plan.precision_layers.items())
-            console.print(f"{where / variant.files[0]}: {plan.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
+            console.print(f"{variant.files[0]}: {plan.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
 
 
 @contextmanager

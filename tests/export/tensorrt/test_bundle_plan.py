@@ -111,4 +111,5 @@ def test_the_command_builds_and_shows_what_it_built(bundle: Path) -> None:
     assert result.exit_code == 0, result.stdout
     assert "action played in fp16: differs by at most" in result.stdout
     assert "model.fp16.sm89.plan: " in result.stdout
+    assert f"built into {bundle}" in result.stdout
     assert "21 products.fp16" in result.stdout
