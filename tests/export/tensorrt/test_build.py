@@ -59,23 +59,17 @@ def test_progress_is_told_by_phase(rtx: Library, decoder: Exported, tmp_path: Pa
     assert {steps[-1] for steps in told.values()} == {0}
 
 
-def test_measured_kernels_are_remembered_and_rubbish_is_not_believed(rtx: Library, decoder: Exported, tmp_path: Path) -> None:
-    model, cache = tmp_path / "model.onnx", tmp_path / "caches" / "rtx.cache"
-    write(decoder.path, model, Recipe(precision=Precision.BF16))
+def test_a_timing_cache_is_refused_where_nothing_is_timed(rtx: Library, tmp_path: Path) -> None:
     order = Order(
-        model=model,
-        precision="bf16",
+        model=BUNDLE / "1" / "model.onnx",
+        precision="fp32",
         device=Device(capability="8.9", gpu=None),
-        profiles=profiles(model, Axes(ranges=BATCH)),
+        profiles=(),
         workspace_bytes=1 << 30,
-        timing_cache=cache,
+        timing_cache=tmp_path / "rtx.cache",
     )
-    build(rtx, order, lambda *_: None)
-    written = cache.read_bytes()
-    assert written
-    cache.write_bytes(b"of another age")
-    build(rtx, order, lambda *_: None)
-    assert cache.read_bytes() == written
+    with pytest.raises(EngineError, match="--timing-cache is for TensorRT"):
+        build(rtx, order, lambda *_: None)
 
 
 def test_what_does_not_parse_names_the_node_in_one_line(rtx: Library, tmp_path: Path) -> None:
