@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export.bundle import EVALUATION_FILE, BundleChanged
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
@@ -146,7 +146,7 @@ def _publish(family: str, options: CheckpointOptions, repository: Path, version:
 def _verify_served(folder: Path, address: str) -> None:
     from export.served import TritonFailed, verify_served
 
-    load_manifest(folder)
+    refuse_changes(folder, load_manifest(folder))
     try:
         proof = verify_served(folder, address)
     except TritonFailed as failure:
