@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export.bundle import EVALUATION_FILE, BundleChanged
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
@@ -152,7 +152,7 @@ def _publish(family: str, options: CheckpointOptions, repository: Path, version:
 def _verify_served(folder: Path, address: str) -> None:
     from export.served import TritonFailed, verify_served
 
-    load_manifest(folder)
+    refuse_changes(folder, load_manifest(folder))
     try:
         proof = verify_served(folder, address)
     except TritonFailed as failure:
