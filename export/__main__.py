@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from export.bundle import EVALUATION_FILE, BundleChanged
+from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
@@ -154,6 +155,9 @@ def _verify_served(folder: Path, address: str) -> None:
 def _show(agreements: tuple[Agreement, ...]) -> None:
     for one in agreements:
         console.print(f"{one}, {one.examples} examples", markup=False)
+
+
+app.command("build-torch")(one_line_refusals()(build_torch))
 
 
 if __name__ == "__main__":
