@@ -5,7 +5,7 @@ One command per family of `export.families`. Whatever goes wrong is one line tha
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +14,20 @@ import typer
 from rich.console import Console
 
 from export.bundle import EVALUATION_FILE, BundleChanged
+from export.commands_engine import build_engine
 from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
 from export.golden import GoldenUnfit
 from export.in_process import RunFailed, RunnerUnavailable
+from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
 from export.place import PlaceRefused
 from export.policies.adapter import CheckpointError, CheckpointOptions
+from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
+from export.tensorrt.library import EngineError
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,10 +35,13 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    EngineError,
     GoldenUnfit,
     ManifestError,
+    OnnxVersionError,
     ParityBroken,
     PlaceRefused,
+    PrecisionError,
     RunFailed,
     RunnerUnavailable,
     OSError,  # a full disk, a folder that may not be written: its text says which
@@ -56,8 +63,8 @@ def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -
         _publish("tabletop", options, repository, version)
 
 
-def _family_command(family: str) -> None:
-    """Adds `vlaapi export <family>`."""
+def command_of(family: str) -> Callable[..., None]:
+    """What `vlaapi export <family>` runs."""
 
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
@@ -82,11 +89,12 @@ def _family_command(family: str) -> None:
         with one_line_refusals():
             _publish(family, options, repository, version)
 
-    app.command(family, help=f"Export a checkpoint: {FAMILIES[family].checkpoints}.")(export_checkpoint)
+    return export_checkpoint
 
 
-for _family in FAMILIES.keys() - {"tabletop"}:
-    _family_command(_family)
+for _name, _family in FAMILIES.items():
+    if _name != "tabletop":
+        app.command(_name, help=f"Export {_family.checkpoints}.")(command_of(_name))
 
 
 @app.command("verify")
@@ -135,7 +143,11 @@ def one_line_refusals() -> Iterator[None]:
 
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
-    _show(publish(open_policy(family, options), repository, version=version))
+    try:
+        _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
+    except ParityBroken as broken:
+        console.print(f"not published: {broken}", style="red", markup=False)
+        raise typer.Exit(1) from None
     console.print(f"published {repository / options.name}, version {version}")
 
 
@@ -157,6 +169,7 @@ def _show(agreements: tuple[Agreement, ...]) -> None:
         console.print(f"{one}, {one.examples} examples", markup=False)
 
 
+app.command("build-engine")(one_line_refusals()(build_engine))
 app.command("build-torch")(one_line_refusals()(build_torch))
 
 
