@@ -15,6 +15,7 @@ from rich.console import Console
 
 from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
+from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
@@ -168,6 +169,7 @@ def _show(agreements: tuple[Agreement, ...]) -> None:
 
 
 app.command("build-engine")(one_line_refusals()(build_engine))
+app.command("build-torch")(one_line_refusals()(build_torch))
 
 
 if __name__ == "__main__":
