@@ -1,11 +1,22 @@
-"""Where a test can run: those of the exporter need torch and ONNX Runtime, which the application's environment does not have."""
+"""Where a test can run: those of the exporter need torch and ONNX Runtime, which the application's environment does not have.
+
+Those that start a Triton of their own from the embedded definitions need the application's.
+"""
 
 import importlib.util
 
 _NEEDS = {
     "onnxruntime": ["test_verify.py"],
     "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py"],
-    "tritonclient": ["test_main.py", "test_served_bundle.py", "test_triton_config.py"],
+    "tritonclient": [
+        "test_main.py",
+        "test_publish.py",
+        "test_served_bundle.py",
+        "test_triton_config.py",
+        "test_triton_config_loads.py",
+        "test_triton_config_refusals.py",
+    ],
+    "asyncpg": ["test_triton_config_loads.py"],  # the application's environment
 }
 
 collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]
