@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from export.benchmark.commands import benchmark
 from export.bundle import BundleChanged
 from export.contract.manifest import ManifestError, load_manifest
 from export.parity import Agreement, ParityBroken
@@ -23,6 +24,7 @@ Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command("benchmark")(benchmark)
 console = Console(soft_wrap=True, highlight=False)
 
 

@@ -15,9 +15,10 @@ from export.contract.manifest import MANIFEST_FILE, Manifest
 from export.parity import Arrays
 
 GOLDEN_FILE, CONFIG_FILE, CARD_FILE = "golden.npz", "config.pbtxt", "MODEL_CARD.md"
+BENCHMARK_FILE = "benchmark.json"
 MODEL_FILE, BACKEND_FILE = "model.onnx", "model.py"
-# The manifest holds the hashes, the card shows them; Python writes its cache when Triton loads the backend.
-_NOT_HASHED = frozenset({MANIFEST_FILE, CARD_FILE, "__pycache__"})
+# The manifest holds the hashes, the card shows them, a benchmark is of this machine; Triton's Python writes its cache there.
+_NOT_HASHED = frozenset({MANIFEST_FILE, CARD_FILE, BENCHMARK_FILE, "__pycache__"})
 
 
 class BundleChanged(Exception):  # noqa: N818 -- reads as what happened

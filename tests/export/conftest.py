@@ -9,6 +9,11 @@ _NEEDS = {
     "onnxruntime": ["test_verify.py"],
     "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py"],
     "tritonclient": [
+        "benchmark/test_commands.py",
+        "benchmark/test_counters.py",
+        "benchmark/test_load.py",
+        "benchmark/test_requests.py",
+        "benchmark/test_run.py",
         "test_main.py",
         "test_publish.py",
         "test_served_bundle.py",
@@ -16,7 +21,9 @@ _NEEDS = {
         "test_triton_config_loads.py",
         "test_triton_config_refusals.py",
     ],
-    "asyncpg": ["test_triton_config_loads.py"],  # the application's environment
+    "matplotlib": ["benchmark/test_plot.py", "benchmark/test_commands.py"],
+    "mujoco": ["benchmark/test_commands.py"],
+    "asyncpg": ["test_triton_config_loads.py", "benchmark/test_run.py"],  # the application's environment
 }
 
 collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]

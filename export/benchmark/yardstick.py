@@ -1,0 +1,67 @@
+"""The same graph run in this process, one example at a time on one thread: what serving costs is measured against it.
+
+A machine that is twice as slow is so for both, so their ratio travels. Needs ONNX Runtime, as the bundle's own runner does.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from export.benchmark.figures import US
+from export.benchmark.result import InProcess
+from export.contract.manifest import Manifest
+from export.parity import Arrays
+
+SLICE_S = 0.5
+LEAST_RUNS = 10
+RUNNER = "onnx_graph"
+
+
+class Yardstick:
+    """Runs of the served graph. Take `sample` several times during a run, so that noise hits both sides."""
+
+    def __init__(self, folder: Path, manifest: Manifest, examples: Arrays) -> None:
+        run = _runner(folder, manifest)
+        count = len(next(iter(examples.values())))
+        self._rows = itertools.cycle([{name: value[[row]] for name, value in examples.items()} for row in range(count)])
+        self._run = run
+        self._slices_s: list[list[float]] = []
+        for _ in range(LEAST_RUNS):
+            run(next(self._rows))
+
+    def sample(self) -> None:
+        """Half a second of runs, and at least ten."""
+        taken_s: list[float] = []
+        until_s = time.perf_counter() + SLICE_S
+        while len(taken_s) < LEAST_RUNS or time.perf_counter() < until_s:
+            inputs = next(self._rows)
+            began_s = time.perf_counter()
+            self._run(inputs)
+            taken_s.append(time.perf_counter() - began_s)
+        self._slices_s.append(taken_s)
+
+    def found(self) -> InProcess:
+        """Over all samples."""
+        taken_s = list(itertools.chain.from_iterable(self._slices_s))
+        p50, p99 = (float(value) for value in np.percentile(taken_s, [50, 99]) * US)
+        best = min(float(np.median(one)) for one in self._slices_s) * US
+        return InProcess(runs=len(taken_s), p50_us=p50, p99_us=p99, best_p50_us=best)
+
+
+def can_measure(manifest: Manifest) -> bool:
+    """Whether the served variant is a graph that this process may load a second time: not a plan, not on a GPU."""
+    variant = manifest.served_variant
+    return variant.runner == RUNNER and variant.plan is None and "cuda" not in variant.name
+
+
+def _runner(folder: Path, manifest: Manifest) -> Callable[[Arrays], object]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    path = folder / str(manifest.version) / manifest.served_variant.files[0]
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs = [output.tensor for output in manifest.outputs]
+    return lambda inputs: session.run(outputs, inputs)
