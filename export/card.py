@@ -9,21 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.benchmark.card_lines import card_lines
 from export.contract.manifest import Manifest
 from export.parity import Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What the page is made of. `evaluation` is the JSON that `vlaapi tabletop eval` writes; it need not exist."""
+    """What the page is made of. `evaluation` is what `vlaapi tabletop eval` writes, `benchmark` what `export benchmark` does."""
 
     manifest: Manifest
     agreements: tuple[Agreement, ...]
     evaluation: Path
+    benchmark: Path | None = None
 
     def text(self) -> str:
         """The page."""
-        return "\n".join((*_facts(self.manifest), *_parity(self.agreements), *self._closed_loop(), *_hashes(self.manifest), ""))
+        measured = (*_parity(self.agreements), *self._speed(), *self._closed_loop())
+        return "\n".join((*_facts(self.manifest), *measured, *_hashes(self.manifest), ""))
+
+    def _speed(self) -> list[str]:
+        served = f"{self.manifest.version}/{self.manifest.served_variant.files[0]}"
+        return [] if self.benchmark is None else card_lines(self.benchmark, self.manifest.source.sha256[served])
 
     def _closed_loop(self) -> list[str]:
         model = self.manifest.source.sha256[f"{self.manifest.version}/model.onnx"]

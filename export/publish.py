@@ -55,7 +55,9 @@ def publish(family: Family, repository: Path, *, version: int) -> tuple[Agreemen
 
 def write_card(family: Family, folder: Path, agreements: tuple[Agreement, ...], manifest: Manifest) -> None:
     """Writes the card of the bundle in `folder`."""
-    card = Card(manifest=manifest, agreements=agreements, evaluation=family.evaluation_file())
+    card = Card(
+        manifest=manifest, agreements=agreements, evaluation=family.evaluation_file(), benchmark=folder / bundle.BENCHMARK_FILE
+    )
     (folder / bundle.CARD_FILE).write_text(card.text())
 
 

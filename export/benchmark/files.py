@@ -14,8 +14,13 @@ from export.benchmark.result import Result
 from export.bundle import BENCHMARK_FILE
 
 PLOT_FILE = "benchmark.png"
-# Two timings repeat less well than a count; docs/LOG.md has the runs behind these.
-TOLERANCES: dict[str, float] = {"closed_loop_success": 0.1}
+# Eight runs on two cores that others used, too, lay within ±8 % for the first two timings and ±30 % for the last (docs/LOG.md).
+TOLERANCES = {
+    "closed_loop_success": 0.1,
+    "served_over_in_process_p50": 0.35,
+    "throughput_c8_over_in_process": 0.3,
+    "throughput_c8_over_c1": 0.4,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ It serves what the embedded Triton can: the Python backend on a CPU. For anythin
 """
 
 import asyncio
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def own_triton(bundle: Path, venv: Path) -> Iterator[str]:
             with _running(triton(plan, environment=_ENVIRONMENT), folder / "triton.log"):
                 yield plan.url
         except StartError as error:
-            raise NotHere(f"{error}{_complaint(folder / 'triton.log')}; {_ADVICE}") from None
+            reason = _complaint(folder / "triton.log")
+            raise NotHere(f"{error if reason is None else f'Triton did not start: {reason}'}; {_ADVICE}") from None
 
 
 def _plan(folder: Path, repository: Path, venv: Path) -> Triton:
@@ -72,8 +74,8 @@ def _free_ports() -> list[Port]:
             one.close()
 
 
-def _complaint(log: Path) -> str:
-    """Triton's last error, if it had time for one."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    errors = [line for line in lines if line.startswith("error:") or " E " in line[:40]]
-    return f" ({errors[-1].strip()[:300]})" if errors else ""
+def _complaint(log: Path) -> str | None:
+    """Why Triton would not start, in its own words: the first model that failed, or its last line."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    reason = re.search(r"failed to load '.*?' version \d+: (.*)", text) or re.search(r"^error: (.*)", text, re.M)
+    return None if reason is None else reason[1].strip(' ."')[:300]

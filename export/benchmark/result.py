@@ -97,6 +97,7 @@ class Result:
     policy: str
     version: int
     variant: str
+    served_sha256: str  # of the variant's first file: which graph this was
     measured_at: str
     machine: Machine
     triton: dict[str, str]

@@ -66,6 +66,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Result:
         policy=manifest.policy,
         version=manifest.version,
         variant=manifest.served,
+        served_sha256=manifest.source.sha256[f"{manifest.version}/{manifest.served_variant.files[0]}"],
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=this_machine(),
         triton={"version": version, "address": plan.address},

@@ -97,5 +97,7 @@ def _doubts(level: Level) -> Iterator[str]:
         yield f"{_load(level)}: the generator used {client.cores:.2f} cores, so this is partly its own limit"
     if level.mode is Mode.REQUEST_RATE and client.lag_p99_us > 0.1 * level.figures.latency.p99_us:
         yield f"{_load(level)}: requests were sent up to {client.lag_p99_us / 1000:.1f} ms late (p99); latencies include it"
+    if level.server.requests > 1.05 * level.figures.requests + 2 * level.value:
+        yield f"{_load(level)}: Triton served {level.server.requests} requests meanwhile, so somebody else uses it, too"
     if refused := level.figures.refused:
         yield f"{_load(level)}: refused {', '.join(f'{count} ({reason})' for reason, count in sorted(refused.items()))}"

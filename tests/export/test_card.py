@@ -48,6 +48,15 @@ def test_without_an_evaluation_it_says_so(tmp_path: Path) -> None:
     assert "Not measured for this graph." in _card(tmp_path / "none.json")
 
 
+def test_a_benchmark_of_another_graph_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "benchmark.json").write_text(json.dumps({"served_sha256": "0" * 64}))
+    card = Card(
+        manifest=MANIFEST, agreements=AGREEMENTS, evaluation=tmp_path / "none.json", benchmark=tmp_path / "benchmark.json"
+    )
+    assert "## Speed\n\nNot measured for this graph." in card.text()
+    assert "## Speed" not in _card(tmp_path / "none.json")
+
+
 def test_facts_parity_and_hashes_come_from_their_sources(tmp_path: Path) -> None:
     text = _card(tmp_path / "none.json")
     assert "| `action` | 2.0e-07 | 1e-04 |" in text

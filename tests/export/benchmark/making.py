@@ -45,6 +45,7 @@ def result(*levels: Level, **changes: Any) -> Result:
         policy="tabletop",
         version=1,
         variant="onnx-cpu-fp32",
+        served_sha256="0" * 64,
         measured_at="2026-11-23T12:00:00+00:00",
         machine=MACHINE,
         triton={"version": "2.51.0", "address": "127.0.0.1:8001"},

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_a_wrong_word_ends_with_2_and_one_line(words: tuple[str, ...], complaint
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
     assert complaint in line
+
+
+def test_a_bundle_that_triton_cannot_load_ends_with_2_and_tritons_own_reason(tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree("model_repository/tabletop", tmp_path / "tabletop"))
+    (bundle / "1" / "model.py").write_text("import something_that_is_not_there\n")
+    done = _run("--repository", str(tmp_path), "--triton-venv", str(VENV))
+    assert done.exit_code == 2
+    (line,) = done.output.strip().splitlines()
+    assert "No module named 'something_that_is_not_there'" in line
+    assert "--triton HOST:PORT" in line
 
 
 def test_a_baseline_of_another_age_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from export.benchmark.gate import Verdict
 from export.benchmark.result import Mode
 from export.benchmark.table import breakdown_table, latency_table, remarks, verdict_lines
-from tests.export.benchmark.making import level, result
+from tests.export.benchmark.making import SERVER, level, result
 
 
 def _shown(*renderables: object) -> str:
@@ -29,13 +29,15 @@ def test_doubts_are_said() -> None:
     few = level(8, count=20, is_stable=False)
     busy = level(4)
     figures = replace(busy.figures, refused={"queue full": 3}, client=replace(busy.figures.client, cores=0.97))
+    shared = level(2, server=replace(SERVER, requests=900))
     late = level(50, mode=Mode.REQUEST_RATE)
     late = replace(late, figures=replace(late.figures, client=replace(late.figures.client, lag_p99_us=1500.0)))
-    said = "\n".join(remarks(result(few, replace(busy, figures=figures), late)))
+    said = "\n".join(remarks(result(few, replace(busy, figures=figures), shared, late)))
     assert "8 clients: unstable after 3 windows" in said
     assert "8 clients: 20 requests are few for a p99" in said
     assert "4 clients: the generator used 0.97 cores" in said
     assert "4 clients: refused 3 (queue full)" in said
+    assert "2 clients: Triton served 900 requests meanwhile" in said
     assert "50/s: requests were sent up to 1.5 ms late" in said
 
 
