@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from tritonclient.utils import InferenceServerException
 
 from export.benchmark import gate, table
 from export.benchmark.failure import BadRange, BenchmarkFailed
@@ -22,17 +21,20 @@ from export.benchmark.load import Distribution
 from export.benchmark.own_triton import own_triton
 from export.benchmark.ranges import concurrency_levels, request_rates
 from export.benchmark.result import Episodes, Mode
-from export.benchmark.run import Plan, Step, run
+from export.benchmark.run import Plan, Step, prove, run
 from export.benchmark.trials import AGREEING, Trials
 from export.benchmark.yardstick import Yardstick, can_measure
-from export.bundle import load_golden
 from export.contract.manifest import Manifest, ManifestError, load_manifest
+from export.golden import GoldenUnfit, load_golden
+from export.in_process import RunnerUnavailable
 from export.parity import ParityBroken
 from export.policies import tabletop_episodes
+from export.served import TritonFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_CONCURRENCY = "1:8:7"
 WORSE, NOT_MEASURED = 1, 2
+FAILURES = (BenchmarkFailed, GoldenUnfit, ManifestError, OSError, ParityBroken, RunnerUnavailable, TritonFailed)
 # Families whose policies can be driven here, by name; each has episodes of its own.
 ENVIRONMENTS: dict[str, Callable[[Path, int, str], Episodes]] = {"tabletop": tabletop_episodes.drive}
 console = Console(soft_wrap=True, highlight=False)
@@ -109,7 +111,7 @@ def benchmark(
                 files=Files(folder=chosen_out, baseline=record_baseline, bundle=folder if write_to_bundle else None),
             )
         )
-    except (BenchmarkFailed, ManifestError, ParityBroken, InferenceServerException, OSError) as error:
+    except FAILURES as error:
         console.print(str(error), style="red")
         raise typer.Exit(NOT_MEASURED) from None
     raise typer.Exit(WORSE if verdict is not None and verdict.broken else 0)
@@ -119,8 +121,11 @@ def _benchmark(asked: Asked) -> gate.Verdict | None:
     """Everything but the words. The baseline and the bundle are read before anything is started."""
     before = None if asked.baseline is None else gate.load_baseline(asked.baseline)
     manifest = load_manifest(asked.folder)
-    with _triton(asked) as address, _screen() as tell:
-        result = run(_plan(asked, manifest, address), tell)
+    with _triton(asked) as address:
+        plan = _plan(asked, manifest, address)
+        proof = prove(plan)
+        with _screen() as tell:
+            result = run(plan, proof, tell)
     verdict = None if before is None else gate.judge(result, before, asked.tolerance)
     console.print(table.latency_table(result), table.breakdown_table(result))
     for line in (*table.remarks(result), *(f"wrote {path}" for path in asked.files.write(result))):
@@ -176,8 +181,8 @@ def _trials(interval_ms: int, percentage: float, most: int) -> Trials:
 @contextmanager
 def _screen() -> Iterator[Callable[[str], None]]:
     """What happens now, and for how long."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-    ) as progress:
+    screen = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("")
         yield lambda text: progress.update(task, description=text)

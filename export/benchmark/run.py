@@ -4,7 +4,8 @@ A wrong answer ends it before anything is timed. It writes no file and prints no
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,9 @@ from export.benchmark.load import ClosedLoop, Distribution, Load, OpenLoop
 from export.benchmark.requests import Served
 from export.benchmark.result import Episodes, InProcess, Level, Mode, Result, this_machine
 from export.benchmark.trials import Trials, measure
-from export.bundle import load_golden
 from export.contract.manifest import Manifest, load_manifest
-from export.served import verify_served
+from export.golden import load_golden
+from export.served import ServedProof, verify_served
 
 
 class Measure(Protocol):
@@ -53,13 +54,16 @@ class Plan:
     drive: Callable[[str], Episodes] | None = None
 
 
-def run(plan: Plan, tell: Callable[[str], None]) -> Result:
-    """Everything. `tell` hears what begins. Raises BenchmarkFailed, ManifestError or ParityBroken."""
-    manifest, examples = load_manifest(plan.folder), load_golden(plan.folder).inputs
-    version = asyncio.run(_probe(plan, manifest))
-    tell("parity")
-    parity = verify_served(plan.folder, plan.address)
-    levels = asyncio.run(measure_levels(plan, manifest, tell))
+def prove(plan: Plan) -> ServedProof:
+    """Whether Triton answers at all, and right. Raises BenchmarkFailed, ManifestError, GoldenUnfit or ParityBroken."""
+    asyncio.run(_probe(plan))
+    return verify_served(plan.folder, plan.address)
+
+
+def run(plan: Plan, proof: ServedProof, tell: Callable[[str], None]) -> Result:
+    """Everything that takes time; `tell` hears what begins. Raises BenchmarkFailed."""
+    manifest = load_manifest(plan.folder)
+    version, levels = asyncio.run(measure_levels(plan, manifest, tell))
     if plan.drive is not None:
         tell("closed loop")
     return Result(
@@ -70,50 +74,50 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Result:
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=this_machine(),
         triton={"version": version, "address": plan.address},
-        settings=_settings(plan, len(next(iter(examples.values())))),
-        parity=parity,
+        settings=_settings(plan),
+        parity=proof.agreements,
         in_process=None if plan.yardstick is None else plan.yardstick.found(),
         levels=levels,
         episodes=None if plan.drive is None else plan.drive(plan.address),
     )
 
 
-def _settings(plan: Plan, examples: int) -> dict[str, Any]:
+def _settings(plan: Plan) -> dict[str, Any]:
     return {
         "measurement_interval_ms": plan.trials.interval_s * 1000,
         "stability_percentage": plan.trials.stability * 100,
         "max_trials": plan.trials.max_trials,
         "batch_size": plan.batch,
         "request_distribution": plan.distribution.value,
-        "examples": examples,
     }
 
 
-async def _probe(plan: Plan, manifest: Manifest) -> str:
-    """Triton's version, or a complaint before anything else is done."""
+async def _probe(plan: Plan) -> None:
+    """A complaint before anything else is done."""
+    async with _served(plan, load_manifest(plan.folder)) as (served, _):
+        await served.counters()
+
+
+@asynccontextmanager
+async def _served(plan: Plan, manifest: Manifest) -> AsyncIterator[tuple[Served, str]]:
+    """The policy, ready to be sent requests, and Triton's version."""
     served = Served(plan.address, manifest)
     try:
-        version = await served.open(load_golden(plan.folder).inputs, plan.batch)
-        await served.counters()
+        yield served, await served.open(load_golden(plan.folder).inputs, plan.batch)
     finally:
         await served.close()
-    return version
 
 
-async def measure_levels(plan: Plan, manifest: Manifest, tell: Callable[[str], None]) -> tuple[Level, ...]:
-    """One level after the other, the yardstick before each. Raises BenchmarkFailed."""
-    served = Served(plan.address, manifest)
-    try:
-        await served.open(load_golden(plan.folder).inputs, plan.batch)
+async def measure_levels(plan: Plan, manifest: Manifest, tell: Callable[[str], None]) -> tuple[str, tuple[Level, ...]]:
+    """Triton's version, and one level after the other, the yardstick before each. Raises BenchmarkFailed."""
+    async with _served(plan, manifest) as (served, version):
         levels = []
         for step in plan.steps:
             if plan.yardstick is not None:  # before each level: what slows this process slows Triton, too
                 tell("in process")
                 plan.yardstick.sample()
             levels.append(await _level(plan, step, served, tell))
-        return tuple(levels)
-    finally:
-        await served.close()
+        return version, tuple(levels)
 
 
 async def _level(plan: Plan, step: Step, served: Served, tell: Callable[[str], None]) -> Level:

@@ -39,9 +39,9 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 def remarks(result: Result) -> Iterator[str]:
     """What stands below the table, a line each."""
     for one in result.parity:
-        yield f"parity  {one.tensor}: differs by at most {one.max_abs_difference:.2e}, allowed {one.atol:.0e}"
+        yield f"parity  {one}"
     if result.in_process is not None:
-        yield f"in process  p50 {result.in_process.p50_us / 1000:.2f} ms on one thread, {result.in_process.runs} runs"
+        yield f"in process  p50 {result.in_process.p50_us / 1000:.2f} ms, {result.in_process.runs} runs"
     if (found := result.episodes) is not None:
         steps = "" if found.mean_steps is None else f", {found.mean_steps:g} steps on average"
         yield f"closed loop  {found.succeeded} of {found.episodes} episodes succeeded{steps} ({found.environment})"

@@ -1,6 +1,6 @@
-"""The same graph run in this process, one example at a time on one thread: what serving costs is measured against it.
+"""The bundle's own runner in this process, one example at a time: what serving costs is measured against it.
 
-A machine that is twice as slow is so for both, so their ratio travels. Needs ONNX Runtime, as the bundle's own runner does.
+A machine that is twice as slow is so for both, so their ratio travels. It loads what Triton has loaded a second time.
 """
 
 import itertools
@@ -9,16 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from export.benchmark.figures import US
 from export.benchmark.result import InProcess
+from export.bundle import runner_path, version_folder
 from export.contract.manifest import Manifest
+from export.in_process import open_runner
 from export.parity import Arrays
 
 SLICE_S = 0.5
 LEAST_RUNS = 10
-RUNNER = "onnx_graph"
 
 
 class Yardstick:
@@ -53,15 +53,13 @@ class Yardstick:
 
 
 def can_measure(manifest: Manifest) -> bool:
-    """Whether the served variant is a graph that this process may load a second time: not a plan, not on a GPU."""
+    """Whether this process may load the served variant a second time: not on a GPU, whose memory Triton may need."""
     variant = manifest.served_variant
-    return variant.runner == RUNNER and variant.plan is None and "cuda" not in variant.name
+    return variant.plan is None and variant.parameters.get("provider", "cpu") == "cpu"
 
 
 def _runner(folder: Path, manifest: Manifest) -> Callable[[Arrays], object]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    path = folder / str(manifest.version) / manifest.served_variant.files[0]
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    """Raises RunnerUnavailable."""
+    runner = open_runner(runner_path(folder, manifest), version_folder(folder, manifest), manifest.served_variant)
     outputs = [output.tensor for output in manifest.outputs]
-    return lambda inputs: session.run(outputs, inputs)
+    return lambda inputs: runner.run(inputs, outputs)

@@ -5,6 +5,7 @@ polite, known or safe is the caller's business. Words outside the vocabulary bec
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 from export.contract.facts import Instruction
 from export.contract.manifest import ManifestError
 
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>$")  # any byte can be said
 _RARE = "zqxj \u2603 \U0001f9be \uffff"  # what few vocabularies hold: becomes the unknown token or bytes
 
 
@@ -69,13 +71,12 @@ class InstructionTokenizer:
 
     def _refuse_padding_that_can_be_said(self) -> None:
         """Graph and runner read a prompt's length off its padding, so no prompt may hold it."""
-        spec, tokenizer = self._spec, self._tokenizer
-        said = tokenizer.decode([spec.pad_id], skip_special_tokens=False)
-        if any(
-            spec.pad_id in self._prompt(text)
-            for text in ("", said, f"a {said} b", tokenizer.id_to_token(spec.pad_id) or "", _RARE)
-        ):
-            raise ManifestError(f"instruction.pad_id: {spec.pad_id} can occur in a prompt, so it cannot mark its end")
+        pad = self._spec.pad_id
+        token = self._tokenizer.id_to_token(pad) or ""
+        said = self._tokenizer.decode([pad], skip_special_tokens=False)
+        texts = ("", token, said, f"a {said} b", _RARE)
+        if _BYTE.match(token) or any(pad in self._prompt(text) for text in texts):
+            raise ManifestError(f"instruction.pad_id: {pad} can occur in a prompt, so it cannot mark its end")
 
 
 def _load(path: Path) -> Tokenizer:
@@ -83,9 +84,9 @@ def _load(path: Path) -> Tokenizer:
         raise ManifestError(f"{path}: no tokenizer")
     text = path.read_text(encoding="utf-8")
     try:
-        is_whole = "model" in json.loads(text)
-    except (ValueError, TypeError):
-        is_whole = False
-    if not is_whole:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "model" not in found:
         raise ManifestError(f"{path}: not a tokenizer, or cut short")
     return Tokenizer.from_str(text)

@@ -3,10 +3,11 @@
 Fixed scenes that training never saw. The only place where a benchmark meets the simulator; needs off-screen OpenGL.
 """
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
-import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton
 
 from export.benchmark.failure import NotHere
 from export.benchmark.result import Episodes
@@ -25,23 +26,19 @@ def drive(folder: Path, episodes: int, address: str) -> Episodes:
     manifest = load_manifest(folder)
     if manifest.instruction is None:
         raise NotHere(f"{manifest.policy} takes no instruction, so it cannot be told which cube to pick up")
-    client = triton.InferenceServerClient(address)
+    tokenizer = InstructionTokenizer(folder, manifest.instruction)
+    with asyncio.Runner() as loop:
+        client = loop.run(_connected(address))
 
-    def network(inputs: Inputs) -> np.ndarray:
-        return np.asarray(ask(client, manifest, inputs)[manifest.action.tensor], dtype=np.float32)
+        def network(inputs: Inputs) -> np.ndarray:
+            return np.asarray(loop.run(ask(client, manifest, inputs))[manifest.action.tensor], dtype=np.float32)
 
-    policy = Policy(network=network, tokenizer=InstructionTokenizer(folder, manifest.instruction))
-    trial = Trial(
-        make_policy=lambda: policy,
-        condition=Condition(name=ENVIRONMENT),
-        seeds=range(FIRST_SEED, FIRST_SEED + episodes),
-    )
-    try:
-        runs = trial.run()
-    except RenderUnavailable as unavailable:
-        raise NotHere(f"no closed loop: {unavailable}; or leave it out with --episodes 0") from None
-    finally:
-        client.close()
+        try:
+            runs = _trial(Policy(network=network, tokenizer=tokenizer), episodes).run()
+        except RenderUnavailable as unavailable:
+            raise NotHere(f"no closed loop: {unavailable}; or leave it out with --episodes 0") from None
+        finally:
+            loop.run(client.close())
     steps = [count for is_named, _, count in runs if is_named]
     return Episodes(
         environment=ENVIRONMENT,
@@ -49,3 +46,16 @@ def drive(folder: Path, episodes: int, address: str) -> Episodes:
         succeeded=len(steps),
         mean_steps=float(np.mean(steps)) if steps else None,
     )
+
+
+def _trial(policy: Policy, episodes: int) -> Trial:
+    return Trial(
+        make_policy=lambda: policy,
+        condition=Condition(name=ENVIRONMENT),
+        seeds=range(FIRST_SEED, FIRST_SEED + episodes),
+    )
+
+
+async def _connected(address: str) -> triton.InferenceServerClient:
+    """A client belongs to the loop that it is made in."""
+    return triton.InferenceServerClient(address)

@@ -35,7 +35,7 @@ NATIVE = {"tensorrt_plan": Backend.TENSORRT, "onnxruntime": Backend.ONNXRUNTIME}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What a manifest cannot know. Without `gpus` a plan runs on GPU 0 and everything else on the CPU.
+    """What a manifest cannot know. Without `gpus` a plan and what asks for CUDA run on GPU 0, everything else on the CPU.
 
     With one instance in all (a policy that fits only once) the queue has no bound, no timeout and no priorities: a queue policy
     would stall it (decision 0005), and the control plane keeps deadlines anyway.
@@ -71,7 +71,8 @@ def config_of(manifest: Manifest, deployment: Deployment | None = None) -> Confi
 
 
 def _instances(variant: Variant, given: Deployment) -> Instances:
-    gpus = given.gpus or ((0,) if variant.plan is not None else ())
+    needs_gpu = variant.plan is not None or variant.parameters.get("provider") == "cuda"
+    gpus = given.gpus or ((0,) if needs_gpu else ())
     profiles = tuple(range(len(variant.plan.profiles))) if variant.plan is not None and variant.runner in NATIVE else ()
     return Instances(kind=Kind.GPU if gpus else Kind.CPU, count=given.instances, gpus=gpus, profiles=profiles)
 

@@ -4,6 +4,9 @@ Those that start a Triton of their own from the embedded definitions need the ap
 """
 
 import importlib.util
+from pathlib import Path
+
+import pytest
 
 _NEEDS = {
     "onnxruntime": ["test_verify.py"],
@@ -27,3 +30,15 @@ _NEEDS = {
 }
 
 collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]
+
+# The reference checkpoint is too big to commit; it lies beside the repository where the product is developed.
+_FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def openvla_tiny() -> Path:
+    """A tiny checkpoint in OpenVLA's published layout, with tokens and actions of the original code in `reference.json`."""
+    folder = _FIXTURES / "openvla_tiny"
+    if not folder.is_dir():
+        pytest.skip("the reference checkpoint shared/fixtures/openvla_tiny is not here")
+    return folder

@@ -134,6 +134,13 @@ def test_a_runner_that_owns_its_plan_is_a_python_model_on_a_gpu() -> None:
     assert found.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
+def test_a_graph_that_asks_for_cuda_gets_a_gpu() -> None:
+    variant = Variant(name="cuda", precision="fp32", runner="onnx_graph", files=("model.onnx",), parameters={"provider": "cuda"})
+    found = config_of(MANIFEST.model_copy(update={"variants": (variant,), "served": "cuda"})).message()
+    assert found.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert found.parameters["provider"].string_value == "cuda"
+
+
 def test_a_real_example_can_warm_up() -> None:
     (first, _) = config_of(MANIFEST, Deployment(warmup=WarmupData.FILES)).message().model_warmup
     assert {value.input_data_file for value in first.inputs.values()} == set(first.inputs)

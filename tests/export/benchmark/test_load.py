@@ -12,8 +12,8 @@ from export.benchmark import load as loads
 from export.benchmark.failure import GeneratorOverrun
 from export.benchmark.load import Answer, ClosedLoop, Distribution, OpenLoop, Sample
 from export.benchmark.requests import Served
-from export.bundle import load_golden
 from export.contract.manifest import load_manifest
+from export.golden import load_golden
 from tests.export.benchmark.slow_triton import SlowTriton, serving
 
 BUNDLE = Path("model_repository/tabletop")

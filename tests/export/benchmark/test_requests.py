@@ -10,8 +10,8 @@ from tritonclient.grpc import service_pb2
 
 from export.benchmark.failure import BadRange, TritonFailed
 from export.benchmark.requests import Served, bodies
-from export.bundle import load_golden
 from export.contract.manifest import load_manifest
+from export.golden import load_golden
 from tests.export.benchmark.slow_triton import FULL, SlowTriton, serving
 
 BUNDLE = Path("model_repository/tabletop")

@@ -8,8 +8,8 @@ import pytest
 
 from export.benchmark.failure import BadRange, NothingAnswered, TritonFailed
 from export.benchmark.load import Distribution
-from export.benchmark.result import Episodes, Mode
-from export.benchmark.run import Plan, Step, measure_levels, run
+from export.benchmark.result import Episodes, Mode, Result
+from export.benchmark.run import Plan, Step, measure_levels, prove, run
 from export.benchmark.trials import Trials
 from export.contract.manifest import load_manifest
 from tests.conftest import outside
@@ -28,9 +28,13 @@ def _clients(count: int) -> Step:
     return Step(mode=Mode.CONCURRENCY, value=count)
 
 
+def _run(plan: Plan, heard: list[str] | None = None) -> Result:
+    return run(plan, prove(plan), ([] if heard is None else heard).append)
+
+
 def test_a_closed_loop_is_measured_with_what_triton_says_of_it(triton_url: str) -> None:
     heard: list[str] = []
-    found = outside(lambda: run(_plan(triton_url, _clients(4)), heard.append))
+    found = outside(lambda: _run(_plan(triton_url, _clients(4)), heard))
     (level,) = found.levels
     assert found.triton["version"] == "2.51.0"
     assert found.parity[0].is_close
@@ -44,14 +48,14 @@ def test_a_closed_loop_is_measured_with_what_triton_says_of_it(triton_url: str) 
 
 
 def test_an_open_loop_sends_at_the_rate_that_was_asked_for(triton_url: str) -> None:
-    found = outside(lambda: run(_plan(triton_url, Step(mode=Mode.REQUEST_RATE, value=40.0)), lambda _: None))
+    found = outside(lambda: _run(_plan(triton_url, Step(mode=Mode.REQUEST_RATE, value=40.0))))
     (level,) = found.levels
     assert 0 < level.figures.inferences_per_s < 80  # 40 a second; a stall of this machine may delay some
     assert level.figures.client.lag_p99_us > 0
 
 
 def test_a_batch_is_one_request_of_several_examples(triton_url: str) -> None:
-    (level,) = outside(lambda: run(_plan(triton_url, _clients(1), batch=3), lambda _: None)).levels
+    (level,) = outside(lambda: _run(_plan(triton_url, _clients(1), batch=3))).levels
     assert set(level.server.batches) == {3}
     assert level.server.inferences == 3 * level.server.requests
 
@@ -64,13 +68,13 @@ def test_episodes_are_driven_through_the_same_triton(triton_url: str) -> None:
         return Episodes(environment="a table", episodes=1, succeeded=1, mean_steps=3.0)
 
     whole = Plan(folder=BUNDLE, address=triton_url, steps=(_clients(1),), trials=BRIEF, drive=drive)
-    assert outside(lambda: run(whole, lambda _: None)).episodes is not None
+    assert outside(lambda: _run(whole)).episodes is not None
     assert asked == [triton_url]
 
 
 def test_a_batch_beyond_the_policys_own_is_refused(triton_url: str) -> None:
     with pytest.raises(BadRange, match="tabletop takes 1 to 16"):
-        outside(lambda: run(_plan(triton_url, _clients(1), batch=17), lambda _: None))
+        outside(lambda: _run(_plan(triton_url, _clients(1), batch=17)))
 
 
 def test_a_policy_that_triton_does_not_serve_is_named(triton_url: str, tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_policy_that_triton_does_not_serve_is_named(triton_url: str, tmp_path:
     )
     plan = Plan(folder=tmp_path, address=triton_url, steps=(_clients(1),), trials=BRIEF)
     with pytest.raises(TritonFailed, match="does not serve unknown 1"):
-        outside(lambda: run(plan, lambda _: None))
+        outside(lambda: _run(plan))
 
 
 async def test_a_triton_that_goes_away_in_the_middle_ends_the_run_in_one_line() -> None:
