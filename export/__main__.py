@@ -37,7 +37,9 @@ REFUSALS = (
     PlaceRefused,
     RunFailed,
     RunnerUnavailable,
+    OSError,  # a full disk, a folder that may not be written: its text says which
 )
+DEFAULT_ROBOTS = ["franka_panda"]  # the control plane's own default
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
 app = typer.Typer(
@@ -61,7 +63,7 @@ def _family_command(family: str) -> None:
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
         name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
-        robot: Annotated[list[str] | None, typer.Option(help="A robot that it fits; may be given again.")] = None,
+        robot: Annotated[list[str], typer.Option(help="A robot that it fits; may be given again.")] = DEFAULT_ROBOTS,
         unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
@@ -72,7 +74,7 @@ def _family_command(family: str) -> None:
         options = CheckpointOptions(
             checkpoint=checkpoint,
             name=name,
-            robots=tuple(robot or ()),
+            robots=tuple(robot),
             unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
             control_hz=control_hz,
             licence=licence,

@@ -84,8 +84,12 @@ def load_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no manifest") from None
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
-        raise ManifestError(f"{path}: {faults}") from None
+        raise ManifestError(f"{path}: {faults_of(error)}") from None
+
+
+def faults_of(error: ValidationError) -> str:
+    """Every fault in one line, each after the name of its field."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
 
 
 def _refuse_other_schema(path: Path, text: bytes) -> None:
