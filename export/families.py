@@ -19,6 +19,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "tabletop": Family(module="export.policies.tabletop", checkpoints="what `vlaapi tabletop train` writes"),
+    "openvla": Family(module="export.policies.openvla", checkpoints="OpenVLA as published on Hugging Face, or fine-tuned"),
 }
 
 
