@@ -14,11 +14,11 @@ from export.benchmark.result import Result
 from export.bundle import BENCHMARK_FILE
 
 PLOT_FILE = "benchmark.png"
-# Eight runs on two cores that others used, too, lay within ±8 % for the first two timings and ±30 % for the last (docs/LOG.md).
+# Ten runs on two cores that others used, too, lay within ±8 %, −22 % and +60 %/−25 % of their median (docs/LOG.md).
 TOLERANCES = {
     "closed_loop_success": 0.1,
-    "served_over_in_process_p50": 0.35,
-    "throughput_c8_over_in_process": 0.3,
+    "served_over_in_process_p50": 0.5,
+    "throughput_c8_over_in_process": 0.4,
     "throughput_c8_over_c1": 0.4,
 }
 

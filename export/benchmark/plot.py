@@ -56,8 +56,7 @@ def _draw_curve(axes: Axes, levels: Sequence[Level]) -> None:
                 f"{level.value:g}{'' if level.is_stable else ' unstable'}",
                 (rate, level.figures.latency.p99_us / 1000),
                 textcoords="offset points",
-                xytext=(0, 6),
-                ha="center",
+                xytext=(6, 2),
                 fontsize=8,
             )
     axes.set(title="latency by throughput", xlabel="inferences per second", ylabel="milliseconds")

@@ -106,6 +106,7 @@ class Result:
     in_process: InProcess | None
     levels: tuple[Level, ...]
     episodes: Episodes | None
+    not_measured: tuple[str, ...] = ()  # what was asked for and could not be, a line each
 
     def figures(self) -> tuple[Figure, ...]:
         """What a later run is compared by, in a fixed order."""

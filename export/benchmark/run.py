@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.benchmark.counters import between
+from export.benchmark.failure import NotHere
 from export.benchmark.figures import best_of, figures_of
 from export.benchmark.load import ClosedLoop, Distribution, Load, OpenLoop
 from export.benchmark.requests import Served
@@ -64,8 +65,7 @@ def run(plan: Plan, proof: ServedProof, tell: Callable[[str], None]) -> Result:
     """Everything that takes time; `tell` hears what begins. Raises BenchmarkFailed."""
     manifest = load_manifest(plan.folder)
     version, levels = asyncio.run(measure_levels(plan, manifest, tell))
-    if plan.drive is not None:
-        tell("closed loop")
+    episodes, missing = _episodes(plan, tell)
     return Result(
         policy=manifest.policy,
         version=manifest.version,
@@ -78,8 +78,20 @@ def run(plan: Plan, proof: ServedProof, tell: Callable[[str], None]) -> Result:
         parity=proof.agreements,
         in_process=None if plan.yardstick is None else plan.yardstick.found(),
         levels=levels,
-        episodes=None if plan.drive is None else plan.drive(plan.address),
+        episodes=episodes,
+        not_measured=missing,
     )
+
+
+def _episodes(plan: Plan, tell: Callable[[str], None]) -> tuple[Episodes | None, tuple[str, ...]]:
+    """Closed loop last, and what hinders it ends nothing: the levels were measured."""
+    if plan.drive is None:
+        return None, ()
+    tell("closed loop")
+    try:
+        return plan.drive(plan.address), ()
+    except NotHere as reason:
+        return None, (str(reason),)
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def remarks(result: Result) -> Iterator[str]:
     if (found := result.episodes) is not None:
         steps = "" if found.mean_steps is None else f", {found.mean_steps:g} steps on average"
         yield f"closed loop  {found.succeeded} of {found.episodes} episodes succeeded{steps} ({found.environment})"
+    yield from (f"not measured  {reason}" for reason in result.not_measured)
     for level in result.levels:
         yield from _doubts(level)
 

@@ -36,7 +36,7 @@ def drive(folder: Path, episodes: int, address: str) -> Episodes:
         try:
             runs = _trial(Policy(network=network, tokenizer=tokenizer), episodes).run()
         except RenderUnavailable as unavailable:
-            raise NotHere(f"no closed loop: {unavailable}; or leave it out with --episodes 0") from None
+            raise NotHere(f"closed loop: {unavailable}") from None
         finally:
             loop.run(client.close())
     steps = [count for is_named, _, count in runs if is_named]

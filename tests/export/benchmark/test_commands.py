@@ -47,7 +47,10 @@ def test_everything_is_written(out: Path) -> None:
         ("concurrency", 2),
         ("request_rate", 20),
     ]
-    assert found["episodes"]["episodes"] == 1
+    if found["episodes"] is None:  # a machine without off-screen OpenGL
+        assert "apt install" in found["not_measured"][0]
+    else:
+        assert found["episodes"]["episodes"] == 1
     assert found["in_process"]["runs"] >= 30
     with (out / "concurrency.csv").open() as file:
         assert sorted(row["Concurrency"] for row in csv.DictReader(file)) == ["1", "2"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from export.benchmark.failure import BadRange, NothingAnswered, TritonFailed
+from export.benchmark.failure import BadRange, NotHere, NothingAnswered, TritonFailed
 from export.benchmark.load import Distribution
 from export.benchmark.result import Episodes, Mode, Result
 from export.benchmark.run import Plan, Step, measure_levels, prove, run
@@ -70,6 +70,16 @@ def test_episodes_are_driven_through_the_same_triton(triton_url: str) -> None:
     whole = Plan(folder=BUNDLE, address=triton_url, steps=(_clients(1),), trials=BRIEF, drive=drive)
     assert outside(lambda: _run(whole)).episodes is not None
     assert asked == [triton_url]
+
+
+def test_an_environment_that_is_not_here_costs_nothing_but_its_own_figure(triton_url: str) -> None:
+    def drive(_: str) -> Episodes:
+        raise NotHere("closed loop: no screen")
+
+    whole = Plan(folder=BUNDLE, address=triton_url, steps=(_clients(1),), trials=BRIEF, drive=drive)
+    found = outside(lambda: _run(whole))
+    assert (found.episodes, found.not_measured) == (None, ("closed loop: no screen",))
+    assert found.levels[0].figures.requests > 0
 
 
 def test_a_batch_beyond_the_policys_own_is_refused(triton_url: str) -> None:

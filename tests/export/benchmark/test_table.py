@@ -41,6 +41,10 @@ def test_doubts_are_said() -> None:
     assert "50/s: requests were sent up to 1.5 ms late" in said
 
 
+def test_what_was_not_measured_is_said() -> None:
+    assert "not measured  closed loop: no screen" in remarks(result(episodes=None, not_measured=("closed loop: no screen",)))
+
+
 def test_a_calm_run_raises_no_doubt() -> None:
     assert [line.split("  ")[0] for line in remarks(result())] == ["parity", "in process", "closed loop"]
 
