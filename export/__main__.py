@@ -24,6 +24,7 @@ from export.parity import Agreement, ParityBroken
 from export.place import PlaceRefused
 from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.publish import publish, write_card
+from export.triton_config.commands import config
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.command("benchmark")(benchmark)
+app.command("config")(config)
 console = Console(soft_wrap=True, highlight=False)
 
 

@@ -37,13 +37,13 @@ WORSE, NOT_MEASURED = 1, 2
 FAILURES = (BenchmarkFailed, GoldenUnfit, ManifestError, OSError, ParityBroken, RunnerUnavailable, TritonFailed)
 # Families whose policies can be driven here, by name; each has episodes of its own.
 ENVIRONMENTS: dict[str, Callable[[Path, int, str], Episodes]] = {"tabletop": tabletop_episodes.drive}
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, emoji=False)
 
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Address = Annotated[str | None, typer.Option("--triton", help="HOST:PORT of a Triton's gRPC; without it one is started.")]
 Venv = Annotated[Path, typer.Option(envvar="VLA_TRITON_VENV", help="The environment of the Triton that is started.")]
-Clients = Annotated[str | None, typer.Option(help="Closed loop: START:END:STEP clients.")]
-Rates = Annotated[str | None, typer.Option(help="Open loop: START:END:STEP requests a second.")]
+Clients = Annotated[str | None, typer.Option(help="Closed loop: FROM:TO:STEP clients.")]
+Rates = Annotated[str | None, typer.Option(help="Open loop: FROM:TO:STEP requests a second.")]
 Spacing = Annotated[Distribution, typer.Option(help="How open-loop arrivals are spaced.")]
 Batch = Annotated[int, typer.Option(help="Examples in one request.")]
 Interval = Annotated[int, typer.Option(help="Length of a window.")]
@@ -112,7 +112,7 @@ def benchmark(
             )
         )
     except FAILURES as error:
-        console.print(str(error), style="red")
+        console.print(str(error).replace("\n", " "), style="red", markup=False)
         raise typer.Exit(NOT_MEASURED) from None
     raise typer.Exit(WORSE if verdict is not None and verdict.broken else 0)
 
@@ -129,9 +129,9 @@ def _benchmark(asked: Asked) -> gate.Verdict | None:
     verdict = None if before is None else gate.judge(result, before, asked.tolerance)
     console.print(table.latency_table(result), table.breakdown_table(result))
     for line in (*table.remarks(result), *(f"wrote {path}" for path in asked.files.write(result))):
-        console.print(line)
+        console.print(line, markup=False)
     for line in () if verdict is None else table.verdict_lines(verdict):
-        console.print(line, style="red" if line.startswith("worse") else None)
+        console.print(line, style="red" if line.startswith("worse") else None, markup=False)
     return verdict
 
 

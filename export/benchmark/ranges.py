@@ -24,12 +24,12 @@ def _levels(text: str, what: str, largest: float) -> tuple[float, ...]:
     try:
         parts = [float(part) for part in text.split(":")]
     except ValueError:
-        raise BadRange(f"{what} range {text!r}: write START, START:END or START:END:STEP in numbers") from None
+        raise BadRange(f"{what} range {text!r}: write FROM, FROM:TO or FROM:TO:STEP in numbers") from None
     start, end, step = (*parts, parts[0], 1.0)[:3] if len(parts) == 1 else (*parts, 1.0)[:3]
     if len(parts) > 3 or not all(math.isfinite(part) for part in parts):
-        raise BadRange(f"{what} range {text!r}: write START, START:END or START:END:STEP in numbers")
+        raise BadRange(f"{what} range {text!r}: write FROM, FROM:TO or FROM:TO:STEP in numbers")
     if not 0 < start <= end <= largest or step <= 0:
-        raise BadRange(f"{what} range {text!r}: 0 < START ≤ END ≤ {largest:g} and STEP > 0")
+        raise BadRange(f"{what} range {text!r}: 0 < FROM ≤ TO ≤ {largest:g} and STEP > 0")
     count = int((end - start) / step + 1e-9) + 1
     if count > MAX_LEVELS:
         raise BadRange(f"{what} range {text!r}: {count} levels, at most {MAX_LEVELS}")

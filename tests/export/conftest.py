@@ -19,7 +19,7 @@ _NEEDS = {
     "tritonclient": [
         *(f"benchmark/test_{module}.py" for module in ("commands", "counters", "load", "requests", "run")),
         *(f"test_{module}.py" for module in ("main", "publish", "served_bundle", "served_tiny")),
-        *(f"test_triton_config{part}.py" for part in ("", "_loads", "_refusals")),
+        *(f"test_triton_config{part}.py" for part in ("", "_commands", "_loads", "_refusals")),
     ],
     "matplotlib": ["benchmark/test_plot.py", "benchmark/test_commands.py", "test_main.py"],
     "asyncpg": ["benchmark/test_run.py", "test_triton_config_loads.py"],  # the application's environment
