@@ -3,6 +3,7 @@
 Exit codes: 0 measured and no worse, 1 worse than the baseline, 2 nothing was measured. It knows which families can be driven.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from export.benchmark import gate, table
-from export.benchmark.failure import BadRange, BenchmarkFailed
+from export.benchmark.failure import BadRange, BenchmarkFailed, NotHere
 from export.benchmark.files import Files
 from export.benchmark.load import Distribution
 from export.benchmark.own_triton import own_triton
@@ -28,15 +29,14 @@ from export.contract.manifest import Manifest, ManifestError, load_manifest
 from export.golden import GoldenUnfit, load_golden
 from export.in_process import RunnerUnavailable
 from export.parity import ParityBroken
-from export.policies import tabletop_episodes
 from export.served import TritonFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_CONCURRENCY = "1:8:7"
 WORSE, NOT_MEASURED = 1, 2
 FAILURES = (BenchmarkFailed, GoldenUnfit, ManifestError, OSError, ParityBroken, RunnerUnavailable, TritonFailed)
-# Families whose policies can be driven here, by name; each has episodes of its own.
-ENVIRONMENTS: dict[str, Callable[[Path, int, str], Episodes]] = {"tabletop": tabletop_episodes.drive}
+# Families whose policies can be driven here: a module with `drive(folder, episodes, address)`, imported when it is needed.
+ENVIRONMENTS = {"tabletop": "export.policies.tabletop_episodes"}
 console = Console(soft_wrap=True, highlight=False, emoji=False)
 
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
@@ -153,8 +153,18 @@ def _plan(asked: Asked, manifest: Manifest, address: str) -> Plan:
         yardstick=Yardstick(asked.folder, manifest, load_golden(asked.folder).inputs)
         if is_here and can_measure(manifest)
         else None,
-        drive=None if environment is None else partial(environment, asked.folder, asked.episodes),
+        drive=None if environment is None else partial(_drive, environment, asked),
     )
+
+
+def _drive(environment: str, asked: Asked, address: str) -> Episodes:
+    """Raises NotHere where a package or a screen is missing."""
+    try:
+        module = importlib.import_module(environment)
+    except ModuleNotFoundError as error:
+        raise NotHere(f"closed loop: it needs the package {error.name}") from None
+    found: Episodes = module.drive(asked.folder, asked.episodes, address)
+    return found
 
 
 def _steps(concurrency: str | None, rates: str | None) -> tuple[Step, ...]:

@@ -52,12 +52,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InProcess:
-    """The same graph in this process, one example at a time: what serving is compared with. `best` is of the best half second."""
+    """The same graph in this process, one example at a time: what serving is compared with."""
 
     runs: int
     p50_us: float
     p99_us: float
-    best_p50_us: float
+    p10_us: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +138,16 @@ def _ratios(result: Result) -> list[Figure]:
 
 
 def _ratios_of_best(result: Result) -> Iterator[Figure]:
-    """Best windows against best windows, so that what else ran on the machine does not decide."""
+    """Best against best, so that what else ran on the machine does not decide."""
     clients = {level.value: level for level in result.levels if level.mode is Mode.CONCURRENCY}
     if not clients:
         return
     alone, most = clients.get(1), clients[max(clients)]
     if alone is not None and result.in_process is not None:
-        served = alone.best.p50_us / result.in_process.best_p50_us
-        yield Figure(name="served_over_in_process_p50", value=served, is_higher_better=False, is_portable=True)
+        served = alone.best.p10_us / result.in_process.p10_us
+        yield Figure(name="served_over_in_process_p10", value=served, is_higher_better=False, is_portable=True)
     if result.in_process is not None:
-        gain = most.best.inferences_per_s * result.in_process.best_p50_us / US
+        gain = most.best.inferences_per_s * result.in_process.p10_us / US
         yield Figure(name=f"throughput_{most.name}_over_in_process", value=gain, is_higher_better=True, is_portable=True)
     if alone is not None and most is not alone:
         gain = most.best.inferences_per_s / alone.best.inferences_per_s

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from export.__main__ import app
+from export.benchmark import commands
 from export.benchmark.own_triton import own_triton
 from export.benchmark.result import SCHEMA_VERSION
 
@@ -82,7 +83,7 @@ def test_a_run_that_is_no_worse_ends_with_0_and_a_worse_one_with_1_and_reasons(o
     worse = _run(*words, "--baseline", str(bad))
     assert worse.exit_code == 1
     (reason,) = [line for line in worse.output.splitlines() if line.startswith("worse: ")]
-    assert reason.startswith("worse: served_over_in_process_p50: ")
+    assert reason.startswith("worse: served_over_in_process_p10: ")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,15 @@ def test_a_wrong_word_ends_with_2_and_one_line(words: tuple[str, ...], complaint
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
     assert complaint in line
+
+
+def test_an_environment_whose_package_is_missing_is_said_and_the_rest_is_measured(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(commands.ENVIRONMENTS, "tabletop", "a_package_that_is_not_there")
+    done = _run(*QUICK, "--triton", address, "--concurrency-range", "1", "--out", str(tmp_path))
+    assert done.exit_code == 0
+    assert "not measured  closed loop: it needs the package a_package_that_is_not_there" in done.output
 
 
 def test_a_bundle_that_triton_cannot_load_ends_with_2_and_tritons_own_reason(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_same_run_is_no_worse(baseline: Baseline) -> None:
 def test_a_slower_run_is_named_by_figure_with_what_was_allowed(baseline: Baseline) -> None:
     slow = result(level(1, latency_s=0.003), level(8, count=300))
     reasons = judge(slow, baseline, 0.15).broken
-    assert "served_over_in_process_p50: 3, at most 2.3 is allowed (baseline 2, tolerance 15%)" in reasons
+    assert "served_over_in_process_p10: 3, at most 2.3 is allowed (baseline 2, tolerance 15%)" in reasons
     assert any(reason.startswith("p50_us_c1: ") for reason in reasons)
     assert all("\n" not in reason for reason in reasons)
 
@@ -75,12 +75,12 @@ def test_absolute_numbers_of_another_machine_are_not_compared(tmp_path: Path) ->
 
 
 def _in_process(p50_us: float) -> InProcess:
-    return InProcess(runs=100, p50_us=p50_us, p99_us=p50_us, best_p50_us=p50_us)
+    return InProcess(runs=100, p50_us=p50_us, p99_us=p50_us, p10_us=p50_us)
 
 
 def test_a_portable_baseline_holds_ratios_only_with_tolerances_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
-    path.write_text(baseline_json(result(), {"served_over_in_process_p50": 0.6}))
+    path.write_text(baseline_json(result(), {"served_over_in_process_p10": 0.6}))
     found = load_baseline(path)
     assert all(figure.is_portable for figure in found.figures)
     assert judge(result(level(1, latency_s=0.003), level(8, count=300)), found, 0.15).broken == ()
@@ -122,7 +122,7 @@ def test_a_tolerance_that_allows_everything_or_nothing_is_refused(text: str) -> 
 def test_figures_of_rates_have_names_of_their_own() -> None:
     names = [figure.name for figure in result(level(150, mode=Mode.REQUEST_RATE)).figures()]
     assert "p99_us_r150" in names
-    assert "served_over_in_process_p50" not in names
+    assert "served_over_in_process_p10" not in names
 
 
 def test_the_json_is_what_it_says(baseline: Baseline) -> None:
