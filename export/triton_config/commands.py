@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from export.contract.manifest import ManifestError, load_manifest
-from export.triton_config.config import ConfigContradiction, WarmupData
+from export.triton_config.config import ConfigContradiction
 from export.triton_config.of_manifest import Deployment, config_of
 from export.triton_config.server_version import EMBEDDED, ServerVersion, VersionUnknown
 
@@ -22,13 +22,10 @@ def config(
     server_version: Annotated[str, typer.Option(help="The Triton that will load it, such as 2.75.0.")] = str(EMBEDDED),
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU to run on; may be given again.")] = None,
     instances: Annotated[int, typer.Option(help="How many at once, on each GPU where there are several.")] = 2,
-    warmup: Annotated[WarmupData, typer.Option(help="What is run before the first request.")] = WarmupData.ZEROS,
 ) -> None:
     """Print the Triton config of a bundle for another server version or other hardware."""
     try:
-        deployment = Deployment(
-            server=ServerVersion.parse(server_version), gpus=tuple(gpu or ()), instances=instances, warmup=warmup
-        )
+        deployment = Deployment(server=ServerVersion.parse(server_version), gpus=tuple(gpu or ()), instances=instances)
         text = config_of(load_manifest(repository / policy), deployment).text()
     except (ConfigContradiction, ManifestError, VersionUnknown) as refusal:
         typer.echo(str(refusal), err=True)

@@ -44,13 +44,14 @@ class Deployment:
     server: ServerVersion = EMBEDDED
     gpus: tuple[int, ...] = ()
     instances: int = 2
-    warmup: WarmupData = WarmupData.ZEROS
+    warmup: WarmupData | None = None  # None: a real example for a policy that speaks in tokens, zeros for every other
 
 
 def config_of(manifest: Manifest, deployment: Deployment | None = None) -> ConfigFile:
     """The config of the manifest's served variant. Raises ConfigContradiction."""
     given, variant = deployment or Deployment(), manifest.served_variant
     instances = _instances(variant, given)
+    warmup = given.warmup or (WarmupData.ZEROS if manifest.tokens is None else WarmupData.FILES)
     largest = MAX_BATCH_SIZE if variant.plan is None else _largest_batch(variant.plan)
     config = TritonConfig(
         name=manifest.policy,
@@ -61,7 +62,7 @@ def config_of(manifest: Manifest, deployment: Deployment | None = None) -> Confi
         max_batch_size=largest,
         batching=Batching() if instances.total > 1 else Batching(queue=None, priorities=None),
         instances=instances,
-        warmups=tuple(Warmup(batch=batch, data=given.warmup) for batch in WARM_BATCHES if batch <= largest),
+        warmups=tuple(Warmup(batch=batch, data=warmup) for batch in WARM_BATCHES if batch <= largest),
         tensorrt=_tensorrt(manifest, largest) if variant.runner == "tensorrt_plan" else None,
         metric_tags={"family": manifest.family, "variant": variant.name},
         first_response_buckets_ms=FIRST_RESPONSE_BUCKETS_MS,

@@ -46,7 +46,7 @@ def _write(repository: Path, config: TritonConfig, server: ServerVersion) -> Non
         (folder / str(version)).mkdir(parents=True)
         (folder / str(version) / "model.py").write_text(ECHO)
     (folder / "warmup").mkdir()
-    for path, data in warmup_files(EXAMPLE).items():
+    for path, data in warmup_files(config, EXAMPLE).items():
         (folder / path).write_bytes(data)
     (folder / "config.pbtxt").write_text(ConfigFile(config=config, server=server).text())
 
