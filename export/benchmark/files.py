@@ -14,11 +14,11 @@ from export.benchmark.result import Result
 from export.bundle import BENCHMARK_FILE
 
 PLOT_FILE = "benchmark.png"
-# Ten runs on two cores that others used, too, lay within ±8 %, −22 % and +60 %/−25 % of their median (docs/LOG.md).
+# What ten runs on two busy cores (load 5 to 9) left room for; docs/LOG.md has them.
 TOLERANCES = {
     "closed_loop_success": 0.1,
     "served_over_in_process_p10": 0.5,
-    "throughput_c8_over_in_process": 0.4,
+    "throughput_c8_over_in_process": 0.5,
     "throughput_c8_over_c1": 0.4,
 }
 

@@ -80,9 +80,10 @@ def test_a_run_that_is_no_worse_ends_with_0_and_a_worse_one_with_1_and_reasons(o
     bad.write_text(json.dumps(baseline))
     words = (*QUICK, "--episodes", "0", "--triton", address, "--concurrency-range", "1:2", "--out", str(out))
     assert _run(*words, "--baseline", str(good)).exit_code == 0
-    worse = _run(*words, "--baseline", str(bad))
+    worse = _run(*words, "--baseline", str(bad), "--attempts", "2")
     assert worse.exit_code == 1
-    (reason,) = [line for line in worse.output.splitlines() if line.startswith("worse: ")]
+    assert "attempt 2 of 2" in worse.output
+    reason, _ = [line for line in worse.output.splitlines() if line.startswith("worse: ")]
     assert reason.startswith("worse: served_over_in_process_p10: ")
 
 
