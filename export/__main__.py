@@ -5,7 +5,7 @@ One command per family of `export.families`. Whatever goes wrong is one line tha
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -59,8 +59,8 @@ def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -
         _publish("tabletop", options, repository, version)
 
 
-def _family_command(family: str) -> None:
-    """Adds `vlaapi export <family>`."""
+def command_of(family: str) -> Callable[..., None]:
+    """What `vlaapi export <family>` runs."""
 
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
@@ -85,11 +85,12 @@ def _family_command(family: str) -> None:
         with one_line_refusals():
             _publish(family, options, repository, version)
 
-    app.command(family, help=f"Export a checkpoint: {FAMILIES[family].checkpoints}.")(export_checkpoint)
+    return export_checkpoint
 
 
-for _family in FAMILIES.keys() - {"tabletop"}:
-    _family_command(_family)
+for _name, _family in FAMILIES.items():
+    if _name != "tabletop":
+        app.command(_name, help=f"Export {_family.checkpoints}.")(command_of(_name))
 
 
 @app.command("verify")
@@ -138,7 +139,11 @@ def one_line_refusals() -> Iterator[None]:
 
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
-    _show(publish(open_policy(family, options), repository, version=version))
+    try:
+        _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
+    except ParityBroken as broken:
+        console.print(f"not published: {broken}", style="red", markup=False)
+        raise typer.Exit(1) from None
     console.print(f"published {repository / options.name}, version {version}")
 
 

@@ -11,14 +11,14 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A module with `open_checkpoint(options) -> Policy`, and what its command's help says."""
+    """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help."""
 
     module: str
     checkpoints: str
 
 
 FAMILIES: dict[str, Family] = {
-    "tabletop": Family(module="export.policies.tabletop", checkpoints="what `vlaapi tabletop train` writes"),
+    "tabletop": Family(module="export.policies.tabletop", checkpoints="the policy that ships, from committed weights"),
     "openvla": Family(module="export.policies.openvla", checkpoints="OpenVLA as published on Hugging Face, or fine-tuned"),
 }
 

@@ -28,12 +28,13 @@ class ManifestError(Exception):
 
 
 class Source(Fact):
-    """Where the weights came from; `sha256` per file of the bundle."""
+    """Where the weights came from; `sha256` per file of the bundle, `weights_sha256` per file of weights in the checkpoint."""
 
     checkpoint: NonEmpty
     command: NonEmpty
     licence: NonEmpty
     sha256: dict[str, Sha256]
+    weights_sha256: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class Manifest(Fact):
@@ -172,5 +173,15 @@ def _variant_faults(manifest: Manifest) -> Iterator[str]:
         unknown = variant.tolerances.keys() - {output.tensor for output in manifest.outputs}
         if unknown:
             yield f"variants[{variant.name}].tolerances of {sorted(unknown)}, which are not among outputs"
+        yield from _parameter_faults(variant, manifest.instruction)
         if variant.tolerances and variant.precision == "fp32":
             yield f"variants[{variant.name}].tolerances: fp32 is held to the outputs' own"
+
+
+def _parameter_faults(variant: Variant, words: Instruction | None) -> Iterator[str]:
+    """A runner that is told of prompts must be told what the manifest says."""
+    said = {} if words is None else {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
+    for name, value in said.items():
+        found = variant.parameters.get(name, value)
+        if found != value:
+            yield f"variants[{variant.name}].parameters.{name} is {found}, instruction.{name} is {value}"

@@ -1,6 +1,6 @@
 """Exports the real OpenVLA-7B shape to ONNX with fake weights: how long, how many nodes, and how much memory without the weights.
 
-    python -m benchmarks.openvla_7b_export [CHECKPOINT]
+    python -m export.policies.openvla.fake_export [CHECKPOINT]
 
 No weight is allocated or written: parameters are fake tensors, so what is measured is what the exporter itself needs beside the
 15 GB that a real checkpoint maps. CHECKPOINT's config.json may describe another shape. It knows no Triton and proves no numbers.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -29,8 +30,7 @@ PUBLISHED = {
     "image_resize_strategy": "resize-naive",
     "text_config": {"model_type": "llama", "pad_token_id": 32000, "vocab_size": 32064},
 }
-BATCH = torch.export.Dim("batch", min=1, max=64)
-WORDS, NEW, EARLIER = torch.export.Dim("words", min=4), torch.export.Dim("new", min=1), torch.export.Dim("earlier", min=1)
+AUTO = torch.export.Dim.AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def _prompt(network: OpenVla) -> tuple[nn.Module, dict[str, Tensor], dict[str, o
     return (
         Prompt(network, pad_id=network.config.pad_token_id),
         examples,
-        {"image": {0: BATCH}, "instruction_ids": {0: BATCH, 1: WORDS}},
+        {"image": {0: AUTO}, "instruction_ids": {0: AUTO, 1: AUTO}},
     )
 
 
@@ -83,11 +83,11 @@ def _continue(network: OpenVla, dtype: torch.dtype) -> tuple[nn.Module, dict[str
         "is_real_past": torch.ones(2, 5, dtype=torch.bool),
     }
     axes: dict[str, object] = {
-        "embeddings": {0: BATCH, 1: NEW},
-        "is_real": {0: BATCH, 1: NEW},
-        "start": {0: BATCH},
-        "past": {0: BATCH, 4: EARLIER},
-        "is_real_past": {0: BATCH, 1: EARLIER},
+        "embeddings": {0: AUTO, 1: AUTO},
+        "is_real": {0: AUTO, 1: AUTO},
+        "start": {0: AUTO},
+        "past": {0: AUTO, 4: AUTO},
+        "is_real_past": {0: AUTO, 1: AUTO},
     }
     return Continue(network), examples, axes
 
@@ -97,7 +97,8 @@ def _converted(name: str, program: torch.export.ExportedProgram, inputs: list[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(program, input_names=inputs, opset_version=20, dynamo=True, optimize=False, verbose=False)
-    assert exported is not None
+    if exported is None:
+        raise RuntimeError("torch.onnx.export gave no program")
     weights = {key: value for key, value in exported.model.graph.initializers.items() if value.const_value is not None}
     return Row(
         graph=name,
@@ -114,12 +115,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "config.json").write_text(json.dumps(PUBLISHED))
         config = read_config(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch))
-    print("| graph | seconds | nodes | weights | GB of weights, not allocated | peak resident MB |\n|---|---|---|---|---|---|")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print("| graph | seconds | nodes | weights | their GB, not allocated | peak resident MB |\n|---|---|---|---|---|---|")
     for row in measure(config, dtype=torch.bfloat16):
-        print(
-            f"| {row.graph} | {row.seconds:.0f} | {row.nodes} | {len(row.weights)} | {row.weight_gb:.2f} | {row.peak_mb:.0f} |",
-            flush=True,
-        )
+        numbers = f"{row.seconds:.0f} | {row.nodes} | {len(row.weights)} | {row.weight_gb:.2f} | {row.peak_mb:.0f}"
+        console.print(f"| {row.graph} | {numbers} |")
 
 
 if __name__ == "__main__":
