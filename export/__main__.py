@@ -15,16 +15,21 @@ from rich.console import Console
 
 from export.benchmark.commands import benchmark
 from export.bundle import EVALUATION_FILE, BundleChanged
+from export.commands_engine import build_engine
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
 from export.golden import GoldenUnfit
 from export.in_process import RunFailed, RunnerUnavailable
+from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
 from export.place import PlaceRefused
 from export.policies.adapter import CheckpointError, CheckpointOptions
+from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
+from export.tensorrt.library import EngineError
 from export.triton_config.commands import config
+from export.triton_config.config import ConfigContradiction
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,10 +37,14 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    ConfigContradiction,
+    EngineError,
     GoldenUnfit,
     ManifestError,
+    OnnxVersionError,
     ParityBroken,
     PlaceRefused,
+    PrecisionError,
     RunFailed,
     RunnerUnavailable,
     OSError,  # a full disk, a folder that may not be written: its text says which
@@ -163,6 +172,9 @@ def _verify_served(folder: Path, address: str) -> None:
 def _show(agreements: tuple[Agreement, ...]) -> None:
     for one in agreements:
         console.print(f"{one}, {one.examples} examples", markup=False)
+
+
+app.command("build-engine")(one_line_refusals()(build_engine))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from export.python_backend.tensorrt_engine import visible_gpu
 from tests.export.serving import serving
 
 _HERE = Path(__file__).resolve().parent
+_EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too
 _NEEDS = {
     "tritonclient": [
         *(f"benchmark/test_{module}.py" for module in ("commands", "counters", "load", "requests", "run")),
@@ -33,6 +35,7 @@ def _is_marked(path: Path) -> bool:
 def _left_out() -> Iterator[str]:
     if importlib.util.find_spec("torch") is None:
         yield from (path.relative_to(_HERE).as_posix() for path in sorted(_HERE.rglob("test_*.py")) if _is_marked(path))
+        yield from _EXPORT_ROOMS
     yield from (name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files)
 
 
@@ -57,3 +60,15 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path],
     venv = Path(os.environ.get("VLA_TRITON_VENV", _HERE.parents[1] / ".venv-triton"))
     with ExitStack() as stack:
         yield lambda repository: stack.enter_context(serving(repository, venv, tmp_path_factory.mktemp("triton")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `gpu` is skipped, and says so, where no GPU is visible."""
+    if visible_gpu() is None:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU is visible here"))
+
+
+if importlib.util.find_spec("torch"):
+    from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once
