@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from export.benchmark.commands import benchmark
 from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
 from export.commands_torch import build_torch
@@ -28,6 +29,8 @@ from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
 from export.tensorrt.library import EngineError
+from export.triton_config.commands import config
+from export.triton_config.config import ConfigContradiction
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +38,7 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    ConfigContradiction,
     EngineError,
     GoldenUnfit,
     ManifestError,
@@ -51,6 +55,8 @@ Version = Annotated[int, typer.Option(min=1, help="The version that Triton serve
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command("benchmark")(benchmark)
+app.command("config")(config)
 console = Console(soft_wrap=True, highlight=False)
 
 
