@@ -54,12 +54,15 @@ def build_engine(
     timing_cache: Annotated[Path | None, typer.Option(help="File that remembers measured kernels between builds.")] = None,
     max_size_ratio: Annotated[float | None, typer.Option(min=1.0, help="Plan's size over its weights' that is accepted.")] = None,
     least_agreement: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tokens that must be the original's.")] = 0.9,
+    native: Annotated[bool, typer.Option("--native", help="For Triton's own TensorRT backend, not our runner.")] = False,
     out: Annotated[Path | None, typer.Option(help="An empty folder for the plans; without it they go into the bundle.")] = None,
     repository: Annotated[Path, typer.Option(help="Where bundles live.")] = REPOSITORY,
 ) -> None:
     """Build a TensorRT plan from a bundle's graph, prove its precision and add it to the bundle."""
     if gpu and compute_capability:
         raise EngineError("--gpu is the GPU in this machine, --compute-capability another one: give one of them")
+    if native and target is Target.RTX:
+        raise EngineError("--native is for --target tensorrt: Triton's own backend does not load plans of TensorRT-RTX")
     options = PlanOptions(
         precision=precision.value,
         flavour=Flavour.RTX if target is Target.RTX else Flavour.TENSORRT,
@@ -70,6 +73,7 @@ def build_engine(
         keep=tuple(keep or ()),
         max_size_ratio=max_size_ratio,
         least_agreement=least_agreement,
+        is_native=native,
     )
     with _progress() as on_progress:
         folder = repository / name
