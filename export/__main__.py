@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from export.benchmark.commands import benchmark
-from export.bundle import EVALUATION_FILE, BundleChanged
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
+from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
@@ -49,7 +50,6 @@ REFUSALS = (
     RunnerUnavailable,
     OSError,  # a full disk, a folder that may not be written: its text says which
 )
-DEFAULT_ROBOTS = ["franka_panda"]  # the control plane's own default
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
 app = typer.Typer(
@@ -74,7 +74,7 @@ def command_of(family: str) -> Callable[..., None]:
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
         name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
-        robot: Annotated[list[str], typer.Option(help="A robot that it fits; may be given again.")] = DEFAULT_ROBOTS,
+        robot: Annotated[list[str] | None, typer.Option(help="A robot that it fits; may be given again.")] = None,
         unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
@@ -85,7 +85,7 @@ def command_of(family: str) -> Callable[..., None]:
         options = CheckpointOptions(
             checkpoint=checkpoint,
             name=name,
-            robots=tuple(robot),
+            robots=FAMILIES[family].default_robots if robot is None else tuple(robot),
             unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
             control_hz=control_hz,
             licence=licence,
@@ -159,7 +159,7 @@ def _publish(family: str, options: CheckpointOptions, repository: Path, version:
 def _verify_served(folder: Path, address: str) -> None:
     from export.served import TritonFailed, verify_served
 
-    load_manifest(folder)
+    refuse_changes(folder, load_manifest(folder))
     try:
         proof = verify_served(folder, address)
     except TritonFailed as failure:
@@ -175,6 +175,7 @@ def _show(agreements: tuple[Agreement, ...]) -> None:
 
 
 app.command("build-engine")(one_line_refusals()(build_engine))
+app.command("build-torch")(one_line_refusals()(build_torch))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,22 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help."""
+    """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help.
+
+    `default_robots` is what its command takes without `--robot`: the control plane's own default, or none where the family knows.
+    """
 
     module: str
     checkpoints: str
+    default_robots: tuple[str, ...] = ("franka_panda",)
 
 
 FAMILIES: dict[str, Family] = {
+    "openvla-oft": Family(
+        module="export.policies.openvla_oft",
+        checkpoints="OpenVLA-OFT with an L1 regression head, as its training run wrote it",
+        default_robots=(),
+    ),
     "tabletop": Family(module="export.policies.tabletop", checkpoints="the policy that ships, from committed weights"),
     "openvla": Family(module="export.policies.openvla", checkpoints="OpenVLA as published on Hugging Face, or fine-tuned"),
 }

@@ -80,11 +80,12 @@ async def _joint_runs(client: triton.InferenceServerClient) -> int:
     return sum(one.compute_infer.count for one in statistics.model_stats[0].batch_stats if one.batch_size > 1)
 
 
-def test_the_published_bundle_is_proven_again_in_process_and_served(repository: Path, triton_address: str) -> None:
-    folder = repository / "tiny"
-    assert load_manifest(folder).served_variant.token_agreement == 1.0
-    verify(folder)
-    assert verify_served(folder, triton_address).largest_batch > 1
+def test_published_bundles_are_proven_again_in_process_and_served(repository: Path, triton_address: str) -> None:
+    for name in ("tiny", "odd"):
+        folder = repository / name
+        assert load_manifest(folder).served_variant.token_agreement == 1.0
+        verify(folder)
+        assert verify_served(folder, triton_address).largest_batch > 1
 
 
 async def test_the_real_triton_gives_the_original_s_tokens_and_actions(triton_address: str, reference: Reference) -> None:
