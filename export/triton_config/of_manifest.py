@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from export.contract import wire
 from export.contract.manifest import Manifest
-from export.contract.runtime import Plan, Variant
+from export.contract.runtime import Variant
 from export.triton_config.config import (
     Backend,
     Batching,
@@ -53,7 +53,7 @@ def config_of(manifest: Manifest, deployment: Deployment | None = None) -> Confi
     given, variant = deployment or Deployment(), manifest.served_variant
     instances = _instances(variant, given)
     warmup = given.warmup or (WarmupData.ZEROS if manifest.tokens is None else WarmupData.FILES)
-    largest = MAX_BATCH_SIZE if variant.plan is None else _largest_batch(variant.plan)
+    largest = _largest_batch(variant)
     config = TritonConfig(
         name=manifest.policy,
         versions=(manifest.version,),
@@ -81,9 +81,12 @@ def _instances(variant: Variant, given: Deployment) -> Instances:
     return Instances(kind=Kind.GPU if gpus else Kind.CPU, count=count, gpus=gpus, profiles=profiles)
 
 
-def _largest_batch(plan: Plan) -> int:
-    """The largest batch that any profile takes."""
-    return max(min(shape.max[0] for shape in profile.values()) for profile in plan.profiles)
+def _largest_batch(variant: Variant) -> int:
+    """The largest that a profile of the plan takes, or of the `batches` that a runner prepares."""
+    if variant.plan is not None:
+        return max(min(shape.max[0] for shape in profile.values()) for profile in variant.plan.profiles)
+    prepared = variant.parameters.get("batches")
+    return MAX_BATCH_SIZE if prepared is None else max(map(int, prepared.split(",")))
 
 
 def _tensorrt(manifest: Manifest, largest: int) -> TensorRt:

@@ -154,6 +154,13 @@ def test_a_graph_that_asks_for_cuda_gets_a_gpu() -> None:
     assert found.parameters["provider"].string_value == "cuda"
 
 
+def test_a_runner_that_prepares_batches_is_never_given_a_larger_one() -> None:
+    variant = Variant(name="torch", precision="bf16", runner="torch_decode", files=("a.pt2",), parameters={"batches": "1,2"})
+    found = config_of(MANIFEST.model_copy(update={"variants": (variant,), "served": "torch"})).message()
+    assert found.max_batch_size == 2
+    assert [warmup.batch_size for warmup in found.model_warmup] == [1]
+
+
 def test_a_real_example_can_warm_up() -> None:
     (first, _) = config_of(MANIFEST, Deployment(warmup=WarmupData.FILES)).message().model_warmup
     assert {value.input_data_file for value in first.inputs.values()} == set(first.inputs)
