@@ -7,7 +7,15 @@ import pytest
 
 _NEEDS = {
     "onnxruntime": ["test_verify.py"],
-    "torch": ["test_onnx.py", "test_publish.py", "test_policies_tabletop.py", "test_main.py"],
+    "torch": [
+        "test_onnx.py",
+        "test_policies_act.py",
+        "test_policies_lerobot.py",
+        "test_policies_smolvla.py",
+        "test_publish.py",
+        "test_policies_tabletop.py",
+        "test_main.py",
+    ],
     "tritonclient": ["test_main.py", "test_served_bundle.py", "test_triton_config.py"],
 }
 
