@@ -1,8 +1,8 @@
 """What the control plane costs: CPU per request of its processes, and latency added over calling Triton directly.
 
 Real servers (the embedded stack), one run: direct Triton calls and API calls alternate at the same arrival rate, half of what
-the API can take, so that noise of the machine hits both. Called by
-`python -m benchmarks`; needs a running stack described by `Stack`.
+the API can take, so that noise of the machine hits both. CPU is counted twice, at capacity and at half of it: between requests
+the caches go cold, and `benchmarks.cpu.after_idle` says by how much on this machine. Called by `python -m benchmarks`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from benchmarks.cpu import cpu_seconds
+from benchmarks.cpu import Meter, after_idle
 from benchmarks.http_client import Pool, post
 from benchmarks.open_loop import Load, drive, saturate
 from benchmarks.stack import Stack
@@ -76,29 +76,32 @@ async def _row(stack: Stack, workload: Workload, direct: Send, durations: Durati
         return (await pool.send(request)).status == 200
 
     await saturate(call, clients=CLIENTS, duration_s=durations.warm_s)
-    capacity = await saturate(call, clients=CLIENTS, duration_s=durations.saturate_s)
-    rate = capacity / 2
-    families = stack.pids
-    direct_loads, api_loads, cpu = [], [], dict.fromkeys(families, 0.0)
+    at_capacity, at_half = Meter(stack.pids), Meter(stack.pids)
+    with at_capacity:
+        capacity = await saturate(call, clients=CLIENTS, duration_s=durations.saturate_s)
+    at_capacity.requests = round(capacity * durations.saturate_s)
+    direct_loads, api_loads = [], []
     for seed in range(durations.rounds):
-        direct_loads.append(await drive(direct, rate_hz=rate, duration_s=durations.load_s, seed=seed))
-        before = {kind: cpu_seconds(pids) for kind, pids in families.items()}
-        api_loads.append(await drive(call, rate_hz=rate, duration_s=durations.load_s, seed=seed))
-        for kind, pids in families.items():
-            cpu[kind] += cpu_seconds(pids) - before[kind]
+        direct_loads.append(await drive(direct, rate_hz=capacity / 2, duration_s=durations.load_s, seed=seed))
+        with at_half:
+            api_loads.append(await drive(call, rate_hz=capacity / 2, duration_s=durations.load_s, seed=seed))
     pool.close()
-    return _report(workload.name, capacity, merge(direct_loads), merge(api_loads), cpu)
-
-
-def _report(name: str, capacity: float, direct: Load, api: Load, cpu: dict[str, float]) -> dict[str, Any]:
-    answered = len(api.latencies_ms) + api.failures
+    direct_load, api_load = merge(direct_loads), merge(api_loads)
+    at_half.requests = len(api_load.latencies_ms) + api_load.failures
     return {
-        "workload": name,
+        "workload": workload.name,
         "capacity_rps": round(capacity, 1),
+        "cpu_ms_per_request_at_capacity": at_capacity.ms_per_request(),
+        "cpu_ms_per_request": at_half.ms_per_request(),
+        **_latencies(direct_load, api_load),
+    }
+
+
+def _latencies(direct: Load, api: Load) -> dict[str, Any]:
+    return {
         "rate_rps": round(api.rate_hz, 1),
-        "requests": answered,
+        "requests": len(api.latencies_ms) + api.failures,
         "failures": api.failures,
-        "cpu_ms_per_request": {kind: round(seconds * 1000 / answered, 3) for kind, seconds in cpu.items()},
         "direct_ms": {f"p{q}": round(direct.percentile(q), 2) for q in (50, 99)},
         "api_ms": {f"p{q}": round(api.percentile(q), 2) for q in (50, 99)},
         "added_ms": {f"p{q}": round(api.percentile(q) - direct.percentile(q), 2) for q in (50, 99)},
@@ -145,6 +148,17 @@ def direct_call(channel: grpc.aio.Channel, bundle: Path, example: Path) -> Send:
     return call
 
 
+def machine(stack: Stack) -> dict[str, float]:
+    """What the picture's part of a request costs on this machine by itself: warm, and after the core was idle. CPU-ms."""
+    picture = _jpeg(stack.example, (224, 224))
+    camera = load_manifest(stack.model_repository / "tabletop").primary_camera
+
+    def work() -> None:
+        resize(Image.open(io.BytesIO(picture)).convert("RGB"), camera)
+
+    return {f"after_{idle_ms}_ms_idle": round(after_idle(work, idle_s=idle_ms / 1e3), 3) for idle_ms in (0, 2, 10, 20)}
+
+
 def _jpeg(example: Path, size: tuple[int, int]) -> bytes:
     out = io.BytesIO()
     Image.open(example).convert("RGB").resize(size).save(out, "JPEG", quality=90)
@@ -159,6 +173,6 @@ def _msgpack(image: bytes) -> bytes:
     return msgspec.msgpack.encode({"image": image, "instruction": INSTRUCTION})
 
 
-def main(stack: Stack, durations: Durations) -> list[dict[str, Any]]:
+def main(stack: Stack, durations: Durations) -> dict[str, Any]:
     """Synchronous entry for `python -m benchmarks`."""
-    return asyncio.run(measure(stack, durations))
+    return {"picture_alone_cpu_ms": machine(stack), "rows": asyncio.run(measure(stack, durations))}

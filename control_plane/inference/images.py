@@ -20,6 +20,10 @@ from control_plane.errors import ApiError
 MIN_SIDE = 16
 _MAX_JPEG_SCANS = 32  # each scan of a progressive JPEG is a pass over every pixel; ordinary ones have about ten
 _ORIENTATION = 0x0112
+_JPEG, _START_OF_IMAGE = b"\xff\xd8\xff", b"\xff\xd8"
+_BASELINE_FRAME = 0xC0  # one pass over the pixels, Huffman coded (ITU-T T.81, table B.1)
+_MAX_HEADER_SEGMENTS = 16  # before the frame; cameras write three to six
+_QUICK_BYTES = 65_536
 
 _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
     {
@@ -35,6 +39,21 @@ _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
 
 # Everything that Pillow's three readers are seen to raise on hostile bytes (the tests mutate real files).
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, OverflowError, MemoryError)
+
+
+def baseline_jpeg_pixels(encoded: bytes) -> int:
+    """Width × height of a plain, small JPEG file, read from its header; 0 for anything else, however it is broken."""
+    if not encoded.startswith(_JPEG) or len(encoded) > _QUICK_BYTES:
+        return 0
+    at = len(_START_OF_IMAGE)
+    for _ in range(_MAX_HEADER_SEGMENTS):
+        if at + 9 > len(encoded) or encoded[at] != 0xFF:
+            return 0
+        marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4])
+        if marker == _BASELINE_FRAME:
+            return int.from_bytes(encoded[at + 5 : at + 7]) * int.from_bytes(encoded[at + 7 : at + 9])
+        at += 2 + length
+    return 0
 
 
 def decode(encoded: bytes, *, param: str, max_pixels: int) -> Image.Image:
@@ -105,7 +124,7 @@ def _webp_size(encoded: bytes) -> tuple[int, int]:
 
 
 _READERS: Mapping[bytes, Callable[[bytes, int], ImageFile.ImageFile]] = MappingProxyType(
-    {b"\xff\xd8\xff": _jpeg, b"\x89PNG\r\n\x1a\n": _png, b"RIFF": _webp}
+    {_JPEG: _jpeg, b"\x89PNG\r\n\x1a\n": _png, b"RIFF": _webp}
 )
 
 

@@ -22,6 +22,7 @@ from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
 from control_plane.inference.trace import Trace
+from control_plane.policies.tensors import outputs_wanted
 from control_plane.triton import TritonCall
 from safety.verdict import Verdict
 
@@ -134,7 +135,7 @@ class Pipeline:
             version=manifest.version,
             request_id=account.trace.public_id,
             inputs=prepared.inputs,
-            outputs=(manifest.action.tensor,),
+            outputs=outputs_wanted(manifest),
             timeout_s=deadline.remaining_s(),
             priority=priority_of(account.principal.tier),
         )

@@ -1,7 +1,8 @@
-"""Step 6: pictures are decoded and resized exactly as the manifest says, words become token ids, all in worker threads.
+"""Step 6: pictures are decoded and resized exactly as the manifest says, words become token ids, in worker threads.
 
 The rules themselves live in `export.contract`, shared with the trainer and the exporter. Pillow lets go of the interpreter while
-it decodes and resizes, so the event loop keeps turning. Called by the pipeline with an observation that has passed the contract.
+it decodes and resizes, so the event loop keeps turning. Only what is surely done in under a millisecond stays on the loop: there
+the hand-over to a thread and back costs more than the work (decision 7). Called with an observation that has passed the contract.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from control_plane.policies.tensors import chosen_tensors, instruction_tensors, 
 from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTooLong
 
+QUICK_PIXELS = 256 * 256
+
 
 class Preprocessor:
     """A small pool of threads. Make it once per process; `close` when the process ends."""
@@ -28,11 +31,21 @@ class Preprocessor:
 
     async def prepare(self, observation: Observation) -> Prepared:
         """The tensors of this observation. Raises invalid_image or invalid_instruction naming the field."""
+        if is_quick(observation):
+            # The bound again: a file with a second, bigger frame behind the first is refused, not decoded here.
+            return prepare(observation, min(QUICK_PIXELS, self._max_pixels))
         return await asyncio.get_running_loop().run_in_executor(self._pool, prepare, observation, self._max_pixels)
 
     def close(self) -> None:
         """Lets go of the threads; what has begun is finished."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def is_quick(observation: Observation) -> bool:
+    """Whether the pictures are plain JPEGs of at most `QUICK_PIXELS`, before and after, as their headers say."""
+    found = [images.baseline_jpeg_pixels(picture.encoded) for picture in observation.pictures]
+    wanted = sum(picture.camera.width * picture.camera.height for picture in observation.pictures)
+    return all(found) and max(sum(found), wanted) <= QUICK_PIXELS
 
 
 def prepare(observation: Observation, max_pixels: int) -> Prepared:
@@ -47,7 +60,7 @@ def prepare(observation: Observation, max_pixels: int) -> Prepared:
         *(tensor for camera in manifest.cameras for tensor in picture_tensors(camera, pixels.get(camera.name))),
         *instruction_tensors(manifest.instruction, _ids(observation)),
         *state_tensors(manifest.state, observation.state),
-        *chosen_tensors(manifest, unnorm_key=observation.unnorm_key, random=np.random.default_rng()),
+        *chosen_tensors(manifest, unnorm_key=observation.unnorm_key),
     )
     return Prepared(inputs=inputs, decode_ms=(split - began) * 1e3, preprocess_ms=(perf_counter() - split) * 1e3)
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from time import monotonic
 
 from control_plane.policies.catalogue import Catalogue, ServedPolicy
-from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs
+from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, outputs_wanted
 from control_plane.triton import Triton, TritonCall, TritonError
 
 _LOWEST_PRIORITY = 2
@@ -52,7 +52,7 @@ class Canary:
             version=manifest.version,
             request_id="canary",
             inputs=canary_inputs(manifest),
-            outputs=(manifest.action.tensor,),
+            outputs=outputs_wanted(manifest),
             timeout_s=self._timeout_s,
             priority=_LOWEST_PRIORITY,
         )

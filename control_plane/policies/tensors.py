@@ -3,7 +3,10 @@
 Every tensor carries a batch dimension of one. Knows no request: the pipeline and the canary of `readiness.py` both build with it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +15,8 @@ from control_plane.triton import Tensor
 from export.contract.facts import Camera, Instruction, State
 from export.contract.manifest import Manifest
 
-_FLOAT32 = "FP32"
+_FLOAT32, _UINT8 = "FP32", "UINT8"
+_DTYPES: Mapping[str, str] = MappingProxyType({_FLOAT32: "float32", _UINT8: "uint8"})
 
 
 class WrongAnswer(Exception):  # noqa: N818 -- reads as what happened
@@ -23,7 +27,7 @@ def picture_tensors(camera: Camera, pixels: NDArray[np.uint8] | None) -> tuple[T
     """(height, width, 3) uint8 and, where the camera is optional, the mask that tells the graph whether it was sent."""
     shape = (camera.height, camera.width, 3)
     sent = np.zeros(shape, np.uint8) if pixels is None else pixels
-    picture = Tensor(name=camera.tensor, datatype="UINT8", shape=(1, *shape), data=sent.tobytes())
+    picture = Tensor(name=camera.tensor, datatype=_UINT8, shape=(1, *shape), data=sent.tobytes())
     return picture, *_mask(camera.mask_tensor, is_sent=pixels is not None)
 
 
@@ -43,18 +47,21 @@ def state_tensors(spec: State | None, values: NDArray[np.float32] | None) -> tup
     return state, *_mask(spec.mask_tensor, is_sent=values is not None)
 
 
-def chosen_tensors(manifest: Manifest, *, unnorm_key: str | None, random: np.random.Generator) -> tuple[Tensor, ...]:
-    """The un-normalisation index and the noise, where the policy takes them; `unnorm_key` has passed the contract."""
-    return tuple(_chosen(manifest, unnorm_key, random))
+def chosen_tensors(manifest: Manifest, *, unnorm_key: str | None, seed: int | None = None) -> tuple[Tensor, ...]:
+    """The un-normalisation index and the noise, where the policy takes them; `unnorm_key` has passed the contract.
+
+    Without a `seed` the noise is new each time.
+    """
+    return tuple(_chosen(manifest, unnorm_key, seed))
 
 
-def _chosen(manifest: Manifest, unnorm_key: str | None, random: np.random.Generator) -> Iterator[Tensor]:
+def _chosen(manifest: Manifest, unnorm_key: str | None, seed: int | None) -> Iterator[Tensor]:
     action, noise = manifest.action, manifest.noise
     if action.unnorm_tensor is not None:
         index = np.int64(0 if unnorm_key is None else action.unnorm_keys.index(unnorm_key))
         yield Tensor(name=action.unnorm_tensor, datatype="INT64", shape=(1, 1), data=index.tobytes())
     if noise is not None:
-        values = random.standard_normal(noise.shape, np.float32)
+        values = np.random.default_rng(seed).standard_normal(noise.shape, np.float32)
         yield Tensor(name=noise.tensor, datatype=_FLOAT32, shape=(1, *noise.shape), data=values.tobytes())
 
 
@@ -65,22 +72,48 @@ def _mask(name: str | None, *, is_sent: bool) -> tuple[Tensor, ...]:
 
 
 def canary_inputs(manifest: Manifest) -> tuple[Tensor, ...]:
-    """Black pictures, padding for words, no state: enough to prove that the graph runs."""
+    """Black pictures, a prompt of one token, no state: enough to prove that the graph runs."""
     spec = manifest.instruction
     black = [tensor for camera in manifest.cameras for tensor in picture_tensors(camera, None)]
-    padding = None if spec is None else np.full(spec.max_tokens, spec.pad_id, np.int64)
-    chosen = chosen_tensors(manifest, unnorm_key=None, random=np.random.default_rng(0))
-    return (*black, *instruction_tensors(spec, padding), *state_tensors(manifest.state, None), *chosen)
+    prompt = None if spec is None else np.full(spec.max_tokens, spec.pad_id, np.int64)
+    if spec is not None and prompt is not None:
+        prompt[0] = 0 if spec.pad_id else 1  # ids that every vocabulary has
+    chosen = chosen_tensors(manifest, unnorm_key=None, seed=0)
+    return (*black, *instruction_tensors(spec, prompt), *state_tensors(manifest.state, None), *chosen)
+
+
+def outputs_wanted(manifest: Manifest) -> tuple[str, ...]:
+    """The outputs that `action_of` reads; Triton computes and sends no other."""
+    tokens = manifest.tokens
+    return (manifest.action.tensor,) if tokens is None else (manifest.action.tensor, tokens.is_action_tensor)
 
 
 def action_of(manifest: Manifest, outputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
-    """(horizon, dimensions) float32. Raises WrongAnswer: an embedded Triton with numpy 2 answers success with nothing inside."""
-    name, shape = manifest.action.tensor, (manifest.action.horizon, len(manifest.action.names))
+    """(horizon, dimensions) float32, NaN where the policy spoke a token that is no action, for the guard to refuse.
+
+    Raises WrongAnswer: an embedded Triton with numpy 2 answers success with nothing inside.
+    """
+    shape = (manifest.action.horizon, len(manifest.action.names))
+    found = _array(outputs, manifest.action.tensor, _FLOAT32, shape)
+    if manifest.tokens is None:
+        return found
+    name = manifest.tokens.is_action_tensor
+    spoken = next(output.shape for output in manifest.outputs if output.tensor == name)
+    is_action = _array(outputs, name, _UINT8, spoken).astype(bool)
+    if is_action.all():
+        return found
+    # Where there is a token per number, only those numbers are unknown; else nobody can say which are.
+    return np.where(is_action.reshape(shape) if is_action.size == found.size else False, found, np.float32("nan"))
+
+
+def _array(outputs: Mapping[str, Tensor], name: str, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     answer = outputs.get(name)
     if answer is None:
         raise WrongAnswer(f"no output {name!r}")
-    if answer.datatype != _FLOAT32 or answer.shape not in {(1, *shape), shape}:
-        raise WrongAnswer(f"{name} is {answer.datatype} {answer.shape}, the manifest says {_FLOAT32} {shape}")
-    if len(answer.data) != 4 * shape[0] * shape[1]:
-        raise WrongAnswer(f"{name} holds {len(answer.data)} bytes, {shape} float32 need {4 * shape[0] * shape[1]}")
-    return np.frombuffer(answer.data, np.float32).reshape(shape)
+    if answer.datatype != datatype or answer.shape not in {(1, *shape), shape}:
+        raise WrongAnswer(f"{name} is {answer.datatype} {answer.shape}, the manifest says {datatype} {shape}")
+    dtype = np.dtype(_DTYPES[datatype])
+    wanted = dtype.itemsize * math.prod(shape)
+    if len(answer.data) != wanted:
+        raise WrongAnswer(f"{name} holds {len(answer.data)} bytes, {shape} {dtype} need {wanted}")
+    return np.frombuffer(answer.data, dtype).reshape(shape)

@@ -165,3 +165,8 @@ def _variant_faults(manifest: Manifest) -> Iterator[str]:
     for variant in manifest.variants:
         if variant.token_agreement is not None and manifest.tokens is None:
             yield f"variants[{variant.name}].token_agreement without tokens"
+        unknown = variant.tolerances.keys() - {output.tensor for output in manifest.outputs}
+        if unknown:
+            yield f"variants[{variant.name}].tolerances of {sorted(unknown)}, which are not among outputs"
+        if variant.tolerances and variant.precision == "fp32":
+            yield f"variants[{variant.name}].tolerances: fp32 is held to the outputs' own"

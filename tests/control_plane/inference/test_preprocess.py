@@ -8,8 +8,9 @@ from PIL import Image
 
 from control_plane.errors import ApiError
 from control_plane.inference.contract import Contract
+from control_plane.inference.images import baseline_jpeg_pixels
 from control_plane.inference.observation import Inquiry, Observation, Prepared
-from control_plane.inference.preprocess import Preprocessor, prepare
+from control_plane.inference.preprocess import Preprocessor, is_quick, prepare
 from control_plane.policies.catalogue import load_catalogue
 from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTokenizer
@@ -71,3 +72,52 @@ async def test_a_refusal_comes_out_of_the_worker_thread() -> None:
         await preprocessor.prepare(observation(picture()))
     preprocessor.close()
     assert (caught.value.kind.code, caught.value.param) == ("invalid_image", "image")
+
+
+def jpeg(size: tuple[int, int], **how: object) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (40, 80, 120)).save(file, "JPEG", **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "pixels"),
+    [
+        (jpeg((224, 224)), 224 * 224),
+        (jpeg((640, 480)), 640 * 480),
+        (jpeg((224, 224), exif=b"Exif\0\0" + b"x" * 500), 224 * 224),
+        (jpeg((224, 224), progressive=True), 0),
+        (picture(size=(64, 64), form="PNG"), 0),
+        (jpeg((224, 224))[:30], 0),
+        (b"\xff\xd8" + b"\xff\xe0\x00\x02" * 40 + jpeg((32, 32))[2:], 0),
+        (b"\xff\xd8\xff\xe0\x00\x00" * 9, 0),
+        (b"\xff\xd8\xff", 0),
+        (b"", 0),
+    ],
+)
+def test_only_a_plain_small_jpeg_tells_its_size_from_its_header(encoded: bytes, pixels: int) -> None:
+    assert baseline_jpeg_pixels(encoded) == pixels
+
+
+@pytest.mark.parametrize(("size", "quick"), [((224, 224), True), ((256, 256), True), ((256, 257), False), ((640, 480), False)])
+def test_what_is_decoded_on_the_event_loop_is_bounded_in_pixels(size: tuple[int, int], quick: bool) -> None:
+    assert is_quick(observation(jpeg(size))) is quick
+
+
+async def test_a_quick_picture_gives_the_same_tensors_as_a_thread_would() -> None:
+    seen = observation(picture(size=(224, 224), form="JPEG"))
+    preprocessor = Preprocessor(threads=1, max_pixels=MAX_PIXELS)
+    assert is_quick(seen)
+    assert (await preprocessor.prepare(seen)).inputs == prepare(seen, MAX_PIXELS).inputs
+    preprocessor.close()
+
+
+async def test_a_second_bigger_frame_hidden_behind_a_small_one_is_refused() -> None:
+    small, big = jpeg((64, 64)), jpeg((4000, 250))
+    frame = big[big.index(b"\xff\xc0") :][:19]
+    at = small.index(b"\xff\xc0") + 19
+    preprocessor = Preprocessor(threads=1, max_pixels=MAX_PIXELS)
+    with pytest.raises(ApiError) as caught:
+        await preprocessor.prepare(observation(small[:at] + frame + small[at:]))
+    assert caught.value.kind.code == "invalid_image"
+    preprocessor.close()

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from control_plane.policies.catalogue import load_catalogue
-from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, chosen_tensors, picture_tensors, state_tensors
+from control_plane.policies.tensors import (
+    WrongAnswer,
+    action_of,
+    canary_inputs,
+    chosen_tensors,
+    outputs_wanted,
+    picture_tensors,
+    state_tensors,
+)
 from control_plane.triton import Tensor
 from export.contract.facts import State
 from export.contract.wire import inputs_of
@@ -57,12 +65,41 @@ def test_a_camera_that_was_not_sent_is_black_and_masked_out() -> None:
 
 
 def test_statistics_are_chosen_by_their_place_and_noise_is_drawn_anew() -> None:
-    random = np.random.default_rng(3)
-    index, noise = chosen_tensors(manifest(everything()), unnorm_key="fractal", random=random)
+    index, noise = chosen_tensors(manifest(everything()), unnorm_key="fractal")
     assert np.frombuffer(index.data, np.int64).tolist() == [1]
     assert noise.shape == (1, 50, 7)
-    _, again = chosen_tensors(manifest(everything()), unnorm_key="fractal", random=random)
+    _, again = chosen_tensors(manifest(everything()), unnorm_key="fractal")
     assert noise.data != again.data
+    assert chosen_tensors(manifest(everything()), unnorm_key=None, seed=1) == chosen_tensors(
+        manifest(everything()), unnorm_key="bridge", seed=1
+    )
+
+
+def spoken(is_action: list[int], **changes: object) -> dict[str, Tensor]:
+    numbers = np.arange(7, dtype=np.float32)
+    facts = {"name": "is_action", "datatype": "UINT8", "shape": (1, 7), "data": bytes(is_action), **changes}
+    return {
+        "action": Tensor(name="action", datatype="FP32", shape=(1, 1, 7), data=numbers.tobytes()),
+        "is_action": Tensor(**facts),  # type: ignore[arg-type]  # one wrong fact at a time
+    }
+
+
+def test_both_the_action_and_whether_it_was_spoken_are_asked_for() -> None:
+    assert outputs_wanted(manifest(speaking())) == ("action", "is_action")
+    assert outputs_wanted(MANIFEST) == ("action",)
+
+
+def test_a_number_whose_token_is_no_action_is_not_a_number() -> None:
+    assert action_of(manifest(speaking()), spoken([1] * 7)).tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+    found = action_of(manifest(speaking()), spoken([1, 1, 0, 1, 1, 1, 1]))
+    assert np.isnan(found).tolist() == [[False, False, True, False, False, False, False]]
+
+
+@pytest.mark.parametrize("wrong", [{"data": b""}, {"datatype": "INT64"}, {"shape": (1, 8)}, {"name": "other"}])
+def test_a_broken_flag_is_never_read_as_fine(wrong: dict[str, object]) -> None:
+    answer = spoken([1] * 7, **wrong)
+    with pytest.raises(WrongAnswer):
+        action_of(manifest(speaking()), {tensor.name: tensor for tensor in answer.values()})
 
 
 def test_a_required_state_has_no_mask() -> None:

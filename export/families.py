@@ -1,0 +1,34 @@
+"""Which policy families can be exported, and where each lives. Adding one is one line here.
+
+Nothing is imported before it is asked for: a family may need packages that the others do not.
+"""
+
+import importlib
+from dataclasses import dataclass
+
+from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A module with `open_checkpoint(options) -> Policy`, and what its command's help says."""
+
+    module: str
+    checkpoints: str
+
+
+FAMILIES: dict[str, Family] = {
+    "tabletop": Family(module="export.policies.tabletop", checkpoints="what `vlaapi tabletop train` writes"),
+}
+
+
+def open_policy(family: str, options: CheckpointOptions) -> Policy:
+    """The checkpoint opened by its family. Raises CheckpointError, also when a package that the family needs is missing."""
+    if not options.checkpoint.is_dir():
+        raise CheckpointError(f"{options.checkpoint} is not a folder; give the folder of a downloaded checkpoint")
+    try:
+        module = importlib.import_module(FAMILIES[family].module)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{family} needs the package {error.name}, which is not installed here") from None
+    policy: Policy = module.open_checkpoint(options)
+    return policy
