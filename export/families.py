@@ -18,6 +18,8 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "act": Family(module="export.policies.act", checkpoints="LeRobot's ACT, of either generation of statistics"),
+    "smolvla": Family(module="export.policies.smolvla", checkpoints="LeRobot's SmolVLA, with its SmolVLM2's files in `vlm`"),
     "tabletop": Family(module="export.policies.tabletop", checkpoints="what `vlaapi tabletop train` writes"),
 }
 

@@ -8,6 +8,7 @@ import pytest
 _NEEDS = {
     "onnxruntime": ["test_verify.py"],
     "torch": [
+        "test_lerobot_served.py",
         "test_onnx.py",
         "test_policies_act.py",
         "test_policies_lerobot.py",
@@ -16,7 +17,7 @@ _NEEDS = {
         "test_policies_tabletop.py",
         "test_main.py",
     ],
-    "tritonclient": ["test_main.py", "test_served_bundle.py", "test_triton_config.py"],
+    "tritonclient": ["test_lerobot_served.py", "test_main.py", "test_served_bundle.py", "test_triton_config.py"],
 }
 
 collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]
@@ -32,3 +33,16 @@ def openvla_tiny() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference checkpoint shared/fixtures/openvla_tiny is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lerobot_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the tiny ACT and the tiny SmolVLA: exporting takes seconds, so once for all tests."""
+    from export.families import open_policy  # torch: not in every environment that reads this file
+    from export.publish import publish
+    from tests.export.lerobot_checkpoints import FIXTURES, options
+
+    repository = tmp_path_factory.mktemp("lerobot") / "model_repository"
+    for family in ("act", "smolvla"):
+        publish(open_policy(family, options(FIXTURES / f"{family}_tiny")), repository, version=1)
+    return repository

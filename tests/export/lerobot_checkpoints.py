@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -79,6 +80,13 @@ def asked(folder: Path, manifest: Manifest) -> tuple[dict[str, torch.Tensor], ND
     if manifest.noise is not None:
         inputs[manifest.noise.tensor] = arrays["noise"]
     return {name: torch.from_numpy(value) for name, value in inputs.items()}, arrays["answer.chunk"]
+
+
+def run_graph(folder: Path, inputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:
+    """The chunk that a published bundle's graph answers with."""
+    session = onnxruntime.InferenceSession(str(folder / "1" / "model.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["action"], {name: value.numpy() for name, value in inputs.items()})
+    return np.asarray(found)
 
 
 def furthest(found: torch.Tensor | NDArray[Any], expected: NDArray[Any]) -> float:

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
-from export.onnx import write
+from export.contract.manifest import load_manifest
 from export.policies.act import open_checkpoint
 from export.policies.act.resnet import map_size
 from export.policies.adapter import CheckpointError
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["act_tiny", "act_tiny_old"]
@@ -49,15 +48,11 @@ def test_each_input_matters() -> None:
         assert furthest(found, expected) > 100 * TOLERANCE, name
 
 
-@pytest.mark.parametrize("name", BOTH)
-def test_the_graph_answers_as_lerobot_does_at_any_batch_size(name: str, tmp_path: Path) -> None:
-    policy = open_checkpoint(options(FIXTURES / name))
-    inputs, expected = asked(FIXTURES / name, policy.manifest(version=1, sha256={}))
-    (graph,) = policy.graphs()
-    write(graph, tmp_path)
-    session = onnxruntime.InferenceSession(str(tmp_path / graph.file), providers=["CPUExecutionProvider"])
+def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(lerobot_repository: Path) -> None:
+    folder = lerobot_repository / "act_tiny"
+    inputs, expected = asked(FIXTURES / "act_tiny", load_manifest(folder))
     for batch in (1, 3, 4):
-        (found,) = session.run(list(graph.outputs), {key: value[:batch].numpy() for key, value in inputs.items()})
+        found = run_graph(folder, {name: value[:batch] for name, value in inputs.items()})
         assert furthest(found, expected[:batch]) < TOLERANCE
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from export.contract.manifest import load_manifest
 from export.contract.tokenize import InstructionTokenizer
 from export.policies.adapter import CheckpointError
 from export.policies.smolvla import open_checkpoint
 from export.policies.smolvla.network import FlowMatching
 from export.policies.smolvla.policy import FAMILY
 from export.policies.smolvla.vision import VisionShape, VisionTower
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["smolvla_tiny", "smolvla_tiny_old"]
@@ -32,6 +33,14 @@ def test_the_network_answers_as_lerobot_does(name: str) -> None:
     assert furthest(found, expected) < TOLERANCE
     with np.load(FIXTURES / name / "answers.npz") as arrays:
         assert furthest(found[:, 0], arrays["answer.first"]) < TOLERANCE
+
+
+def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(lerobot_repository: Path) -> None:
+    folder = lerobot_repository / "smolvla_tiny"
+    inputs, expected = asked(FIXTURES / "smolvla_tiny", load_manifest(folder))
+    for batch in (1, 3, 4):
+        found = run_graph(folder, {name: value[:batch] for name, value in inputs.items()})
+        assert furthest(found, expected[:batch]) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", BOTH)
