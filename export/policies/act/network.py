@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.policies.act.resnet import ResNet, Shape, map_size
-from export.policies.lerobot.named import STATE_TENSOR, named
+from export.policies.lerobot.named import STATE_TENSOR, as_picture, named
 from export.policies.lerobot.normalisation import Scaling
 
 _ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu}
@@ -176,7 +176,7 @@ class Act(nn.Module):
 
     def _answer(self, **inputs: Tensor) -> Tensor:
         """Cameras by tensor name (B, H, W, 3) uint8 and `state` (B, S + E) float32 → (B, chunk, A) float32."""
-        pictures = [scaling(inputs[name].permute(0, 3, 1, 2).to(torch.float32) / 255) for name, scaling in self.cameras.items()]
+        pictures = [scaling(as_picture(inputs[name])) for name, scaling in self.cameras.items()]
         vectors = inputs.get(STATE_TENSOR)
         state = environment = None
         if vectors is not None and self.state is not None:

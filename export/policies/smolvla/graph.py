@@ -6,11 +6,10 @@ corner, black above and to its left. It reads no files.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.policies.lerobot.named import INSTRUCTION_TENSOR, NOISE_TENSOR, STATE_TENSOR, named
+from export.policies.lerobot.named import INSTRUCTION_TENSOR, NOISE_TENSOR, STATE_TENSOR, as_picture, named
 from export.policies.lerobot.normalisation import Scaling
 from export.policies.smolvla.network import FlowMatching
 
@@ -39,10 +38,7 @@ class SmolVla(nn.Module):
         self.forward = named(self._answer, (*wire.cameras, INSTRUCTION_TENSOR, STATE_TENSOR, NOISE_TENSOR))
 
     def _answer(self, **inputs: Tensor) -> Tensor:
-        pictures = [
-            self._picture(scaling(inputs[name].permute(0, 3, 1, 2).to(torch.float32) / 255))
-            for name, scaling in self.cameras.items()
-        ]
+        pictures = [self._picture(scaling(as_picture(inputs[name]))) for name, scaling in self.cameras.items()]
         ids, state = inputs[INSTRUCTION_TENSOR], self.state(inputs[STATE_TENSOR])
         state = functional.pad(state, (0, self.flow.layout.state_size - state.shape[1]))
         chunk = self.flow(pictures, ids, ids != self.pad_id, state, inputs[NOISE_TENSOR])
