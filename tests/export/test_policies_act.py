@@ -96,6 +96,18 @@ def test_a_robots_own_name_for_a_camera_is_used(spoiled: Spoiled) -> None:
     assert [camera.name for camera in manifest.cameras] == ["front", "wrist-cam"]
 
 
+def test_cameras_whose_names_differ_only_in_signs_stay_apart(spoiled: Spoiled) -> None:
+    def rename(found: dict[str, list[dict[str, object]]]) -> None:
+        found["steps"][0]["config"] = {"rename_map": {"observation.images.wrist_cam": "observation.images.top"}}
+
+    spoiled.json("policy_preprocessor.json", rename)
+    manifest = open_checkpoint(options(spoiled.folder)).manifest(version=1, sha256={})
+    assert [(one.name, one.tensor) for one in manifest.cameras] == [
+        ("wrist_cam", "image_wrist_cam"),
+        ("wrist-cam", "image_wrist_cam_"),
+    ]
+
+
 def test_weights_of_a_compiled_network_are_the_same_weights(spoiled: Spoiled) -> None:
     def compiled(found: dict[str, torch.Tensor]) -> None:
         for name in list(found):
@@ -127,6 +139,7 @@ def test_a_trained_rate_and_licence_need_no_option(spoiled: Spoiled) -> None:
         ({"vision_backbone": "resnet19"}, "vision_backbone 'resnet19' is not known here"),
         ({"vision_backbone": "resnet50"}, "no resnet50 is in it"),
         ({"n_obs_steps": 2}, "n_obs_steps is 2"),
+        ({"use_peft": True}, "merge the adapter"),
         ({"n_action_steps": 11}, "n_action_steps is above chunk_size"),
         ({"feedforward_activation": "glu"}, "feedforward_activation 'glu'"),
         ({"replace_final_stride_with_dilation": True}, "cannot be dilated"),

@@ -120,6 +120,19 @@ def test_statistics_of_another_size_are_refused(spoiled: Spoiled) -> None:
     assert "has the shape (5,)" in _refusal(spoiled.folder)
 
 
+@pytest.mark.parametrize(("name", "said"), [("std", "state.std is below zero"), ("mean", "mean holds NaN")])
+def test_statistics_that_are_none_are_refused(spoiled: Spoiled, name: str, said: str) -> None:
+    value = torch.full((6,), -1.0 if name == "std" else float("nan"))
+    spoiled.weights(lambda found: found.update({f"observation.state.{name}": value}), STATE_FILE)
+    assert said in _refusal(spoiled.folder)
+
+
+def test_a_range_that_is_turned_round_is_refused(old: Spoiled) -> None:
+    value = torch.full((5,), 100.0)
+    old.weights(lambda found: found.update({"normalize_inputs.buffer_observation_state.min": value}))
+    assert "observation.state.max is below min" in _refusal(old.folder)
+
+
 def test_a_checkpoint_without_any_statistics_is_refused(spoiled: Spoiled) -> None:
     (spoiled.folder / "policy_preprocessor.json").unlink()
     assert "no statistics" in _refusal(spoiled.folder)

@@ -111,6 +111,18 @@ def test_examples_hold_words_of_several_lengths_and_noise() -> None:
     assert torch.isfinite(policy.answers(examples)[0]).all()
 
 
+def test_weights_in_half_precision_answer_in_single(spoiled: Spoiled) -> None:
+    def halve(found: dict[str, torch.Tensor]) -> None:
+        found.update({name: value.bfloat16() for name, value in found.items() if ".vlm." in name})
+
+    spoiled.weights(halve)
+    policy = open_checkpoint(options(spoiled.folder))
+    inputs, expected = asked(spoiled.folder, policy.manifest(version=1, sha256={}))
+    (found,) = policy.answers(inputs)
+    assert found.dtype == torch.float32
+    assert TOLERANCE < furthest(found, expected) < 0.1
+
+
 def test_the_tokenizer_travels_along() -> None:
     policy = open_checkpoint(options(FIXTURES / "smolvla_tiny"))
     assert policy.files() == {"tokenizer.json": FIXTURES / "smolvla_tiny" / "vlm" / "tokenizer.json"}

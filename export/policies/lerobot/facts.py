@@ -61,13 +61,17 @@ class Facts:
 
     def cameras(self) -> tuple[Camera, ...]:
         """In the network's order, under the robot's names; any other size is stretched, the training's own passes unchanged."""
-        found = []
+        found: dict[str, Camera] = {}
         for key, feature in self.settings.pictures.items():
             name = self.scalings.renamed.get(key, key).removeprefix("observation.").removeprefix("images.")
             _, height, width = feature.shape
-            rule, tensor = ResizeRule.NAIVE, _tensor_name(name)
-            found.append(Camera(name=name, is_required=True, width=width, height=height, resize=rule, tensor=tensor))
-        return tuple(found)
+            tensor = _tensor_name(name)
+            while tensor in found:  # "left-wrist" beside "left_wrist"
+                tensor += "_"
+            found[tensor] = Camera(
+                name=name, is_required=True, width=width, height=height, resize=ResizeRule.NAIVE, tensor=tensor
+            )
+        return tuple(found.values())
 
     def state(self) -> State | None:
         """Robot state, then the environment's, as one vector on the wire."""

@@ -53,6 +53,7 @@ class Settings(BaseModel):
     input_features: dict[str, Feature]
     output_features: dict[str, Feature]
     normalization_mapping: dict[str, str]
+    use_peft: bool = False
     empty_cameras: int = 0  # that the pre-training knew and this robot has not: always black, so never asked for
 
     @property
@@ -149,6 +150,8 @@ def _refuse_names(where: Path, what: str, names: Iterable[str]) -> None:
 def _refuse_unknown_features(path: Path, settings: Settings) -> None:
     if settings.n_obs_steps != 1:
         raise CheckpointError(f"{path}: n_obs_steps is {settings.n_obs_steps}; only policies that see one moment can be served")
+    if settings.use_peft:
+        raise CheckpointError(f"{path}: use_peft is set: merge the adapter into the weights and save the whole policy")
     if settings.n_action_steps > settings.chunk_size:
         raise CheckpointError(f"{path}: n_action_steps is above chunk_size")
     if set(settings.output_features) != {ACTION} or len(settings.output_features[ACTION].shape) != 1:

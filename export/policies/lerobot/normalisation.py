@@ -203,7 +203,12 @@ def _scaling(where: Path, key: str, feature: Feature, step: _Step) -> Scaling:
     mode = step.modes.get(feature.type, Mode.IDENTITY)
     if mode not in set(Mode):
         raise CheckpointError(f"{where.parent}: {feature.type} is scaled by {mode!r}, which is not known here")
-    values = tuple(_statistic(where, f"{key}.{name}", step.values, feature) for name in _NEEDS[Mode(mode)])
+    names = _NEEDS[Mode(mode)]
+    values = tuple(_statistic(where, f"{key}.{name}", step.values, feature) for name in names)
+    if values and bool((values[1] < (0.0 if Mode(mode) is Mode.MEAN_STD else values[0])).any()):
+        raise CheckpointError(
+            f"{where}: {key}.{names[1]} is below {'zero' if mode == Mode.MEAN_STD else names[0]}: not statistics"
+        )
     return Scaling(Mode(mode), values, step.epsilon)
 
 

@@ -1,4 +1,4 @@
-"""Compares our networks with LeRobot's own at full size and in settings that no fixture has; prints the differences, writes nothing.
+"""Compares our networks with LeRobot's own at full size and in settings that no fixture has; prints differences, keeps nothing.
 
     python -m tests.export.oracles.lerobot.full_size
 
@@ -75,9 +75,7 @@ def main() -> None:
             smolvla.write_vlm(folder / "vlm")
             if is_published:
                 _grow(folder / "vlm" / "config.json")
-            config = SmolVLAConfig(
-                **INPUTS, **changes, vlm_model_name=str(folder / "vlm"), load_vlm_weights=False, device="cpu"
-            )
+            config = SmolVLAConfig(**INPUTS, **changes, vlm_model_name=str(folder / "vlm"), load_vlm_weights=False, device="cpu")
             _compare(name, "smolvla", SmolVLAPolicy(config), make_smolvla_pre_post_processors, folder)
 
 
