@@ -5,7 +5,7 @@ One command per family of `export.families`. Whatever goes wrong is one line tha
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +36,7 @@ REFUSALS = (
     PlaceRefused,
     RunFailed,
     RunnerUnavailable,
+    OSError,  # a full disk, a folder that may not be written: its text says which
 )
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
@@ -53,13 +54,15 @@ def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -
         _publish("tabletop", options, repository, version)
 
 
-def _family_command(family: str) -> None:
-    """Adds `vlaapi export <family>`."""
+def command_of(family: str) -> Callable[..., None]:
+    """What `vlaapi export <family>` runs."""
 
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
         name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
-        robot: Annotated[list[str] | None, typer.Option(help="A robot that it fits; may be given again.")] = None,
+        robot: Annotated[
+            list[str] | None, typer.Option(help="A robot that it fits, else the family's own; again for another.")
+        ] = None,
         unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
@@ -79,11 +82,12 @@ def _family_command(family: str) -> None:
         with one_line_refusals():
             _publish(family, options, repository, version)
 
-    app.command(family, help=f"Export a checkpoint: {FAMILIES[family].checkpoints}.")(export_checkpoint)
+    return export_checkpoint
 
 
-for _family in FAMILIES.keys() - {"tabletop"}:
-    _family_command(_family)
+for _name, _family in FAMILIES.items():
+    if _name != "tabletop":
+        app.command(_name, help=f"Export {_family.checkpoints}.")(command_of(_name))
 
 
 @app.command("verify")
@@ -132,7 +136,11 @@ def one_line_refusals() -> Iterator[None]:
 
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
-    _show(publish(open_policy(family, options), repository, version=version))
+    try:
+        _show(publish(open_policy(family, options), repository, version=version))
+    except ParityBroken as broken:
+        console.print(f"not published: {broken}", style="red", markup=False)
+        raise typer.Exit(1) from None
     console.print(f"published {repository / options.name}, version {version}")
 
 

@@ -11,16 +11,17 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A module with `open_checkpoint(options) -> Policy`, and what its command's help says."""
+    """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help."""
 
     module: str
     checkpoints: str
 
 
 FAMILIES: dict[str, Family] = {
-    "act": Family(module="export.policies.act", checkpoints="LeRobot's ACT, of either generation of statistics"),
+    "tabletop": Family(module="export.policies.tabletop", checkpoints="the policy that ships, from committed weights"),
+    "openvla": Family(module="export.policies.openvla", checkpoints="OpenVLA as published on Hugging Face, or fine-tuned"),
+    "act": Family(module="export.policies.act", checkpoints="LeRobot's ACT, as it saves it"),
     "smolvla": Family(module="export.policies.smolvla", checkpoints="LeRobot's SmolVLA, with its SmolVLM2's files in `vlm`"),
-    "tabletop": Family(module="export.policies.tabletop", checkpoints="what `vlaapi tabletop train` writes"),
 }
 
 

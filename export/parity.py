@@ -52,7 +52,7 @@ class ParityBroken(Exception):  # noqa: N818 -- reads as what happened
 
     def __init__(self, agreements: tuple[Agreement, ...]) -> None:
         self.agreements = agreements
-        super().__init__("; ".join(str(one) for one in agreements if not one.is_close))
+        super().__init__(f"differs from the original network: {'; '.join(str(one) for one in agreements if not one.is_close)}")
 
 
 def measure(found: Arrays, expected: Arrays, manifest: Manifest, variant: Variant) -> tuple[Agreement, ...]:

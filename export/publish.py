@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from export import bundle
 from export import onnx as graph_file
 from export.card import text_of
-from export.contract.manifest import MANIFEST_FILE, Manifest, ManifestError, load_manifest
+from export.contract.manifest import MANIFEST_FILE, Manifest, ManifestError, faults_of, load_manifest
 from export.contract.tokenize import InstructionTokenizer
 from export.golden import Golden, load_golden
 from export.in_process import BACKEND, runner_file
@@ -34,7 +35,7 @@ def publish(policy: Policy, repository: Path, *, version: int) -> tuple[Agreemen
     Raises PlaceRefused, ManifestError, GoldenUnfit, RunnerUnavailable, RunFailed or ParityBroken before anything in `repository`
     changes.
     """
-    manifest = policy.manifest(version=version, sha256={})
+    manifest = _facts(policy, version)
     place = repository / manifest.policy
     refuse_foreign(place)
     with workplace(repository, manifest.policy) as scratch:
@@ -66,6 +67,13 @@ def revise(folder: Path, change: Callable[[Path], Manifest]) -> tuple[Agreement,
 def write_card(folder: Path) -> None:
     """Writes the card of the bundle in `folder`, from what lies there."""
     _write(folder / bundle.CARD_FILE, text_of(folder))
+
+
+def _facts(policy: Policy, version: int) -> Manifest:
+    try:
+        return policy.manifest(version=version, sha256={})
+    except ValidationError as error:  # what the operator said, or the checkpoint, contradicts itself
+        raise ManifestError(faults_of(error)) from None
 
 
 def _build(policy: Policy, manifest: Manifest, fresh: Path) -> Golden:

@@ -4,8 +4,8 @@ Text is written by hand in one fixed order, so a change shows as a readable diff
 later. It knows no network and no GPU; whoever adds a runtime adds a backend here.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from export.contract import wire
 from export.contract.manifest import Manifest
@@ -57,6 +57,7 @@ class TritonConfig:
     threads: int = 1
     queue: Queue = Queue()
     warmup_batches: tuple[int, ...] = (1, 4)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """The file's text."""
@@ -75,6 +76,7 @@ def config_of(manifest: Manifest) -> TritonConfig:
         version=manifest.version,
         inputs=inputs_of(manifest),
         outputs=tuple(Tensor(name=output.tensor, dtype=output.dtype, shape=output.shape) for output in manifest.outputs),
+        parameters=manifest.served_variant.parameters,
     )
 
 
@@ -89,7 +91,8 @@ def _lines(config: TritonConfig) -> Iterator[str]:
     yield f"instance_group {{ kind: KIND_CPU count: {config.instances} }}"
     yield from _batching(config.queue)
     yield from (line for batch in config.warmup_batches for line in _warmup(config.inputs, batch))
-    yield f'parameters {{ key: "intra_op_threads" value {{ string_value: "{config.threads}" }} }}'
+    for key, value in {"intra_op_threads": str(config.threads), **config.parameters}.items():
+        yield f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
 
 
 def _batching(queue: Queue) -> Iterator[str]:

@@ -84,8 +84,12 @@ def load_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no manifest") from None
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
-        raise ManifestError(f"{path}: {faults}") from None
+        raise ManifestError(f"{path}: {faults_of(error)}") from None
+
+
+def faults_of(error: ValidationError) -> str:
+    """Every fault in one line, each after the name of its field."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
 
 
 def _refuse_other_schema(path: Path, text: bytes) -> None:
@@ -168,5 +172,15 @@ def _variant_faults(manifest: Manifest) -> Iterator[str]:
         unknown = variant.tolerances.keys() - {output.tensor for output in manifest.outputs}
         if unknown:
             yield f"variants[{variant.name}].tolerances of {sorted(unknown)}, which are not among outputs"
+        yield from _parameter_faults(variant, manifest.instruction)
         if variant.tolerances and variant.precision == "fp32":
             yield f"variants[{variant.name}].tolerances: fp32 is held to the outputs' own"
+
+
+def _parameter_faults(variant: Variant, words: Instruction | None) -> Iterator[str]:
+    """A runner that is told of prompts must be told what the manifest says."""
+    said = {} if words is None else {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
+    for name, value in said.items():
+        found = variant.parameters.get(name, value)
+        if found != value:
+            yield f"variants[{variant.name}].parameters.{name} is {found}, instruction.{name} is {value}"

@@ -1,29 +1,45 @@
-"""Where a test can run: those of the exporter need torch and ONNX Runtime, which the application's environment does not have."""
+"""Where a test can run, and what the exporter's tests share.
+
+A file marked `export` needs torch and ONNX Runtime, which the application's environment does not have: it is left out there. The
+marked tests run in the export environment alone, without the servers of `tests/conftest.py`.
+"""
 
 import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.export.serving import serving
+
+_HERE = Path(__file__).resolve().parent
 _NEEDS = {
-    "onnxruntime": ["test_verify.py"],
-    "torch": [
+    "tritonclient": [
         "test_lerobot_served.py",
-        "test_onnx.py",
-        "test_policies_act.py",
-        "test_policies_lerobot.py",
-        "test_policies_smolvla.py",
-        "test_publish.py",
-        "test_policies_tabletop.py",
         "test_main.py",
-    ],
-    "tritonclient": ["test_lerobot_served.py", "test_main.py", "test_served_bundle.py", "test_triton_config.py"],
+        "test_served_bundle.py",
+        "test_served_tiny.py",
+        "test_triton_config.py",
+    ]
 }
 
-collect_ignore = [name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files]
+
+def _is_marked(path: Path) -> bool:
+    return "pytestmark = pytest.mark.export" in path.read_text(encoding="utf-8")
+
+
+def _left_out() -> Iterator[str]:
+    if importlib.util.find_spec("torch") is None:
+        yield from (path.relative_to(_HERE).as_posix() for path in sorted(_HERE.rglob("test_*.py")) if _is_marked(path))
+    yield from (name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files)
+
+
+collect_ignore = list(_left_out())
 
 # The reference checkpoint is too big to commit; it lies beside the repository where the product is developed.
-_FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
+_FIXTURES = _HERE.parents[2] / "shared" / "fixtures"
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +49,14 @@ def openvla_tiny() -> Path:
     if not folder.is_dir():
         pytest.skip("the reference checkpoint shared/fixtures/openvla_tiny is not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
+    """Starts the real Triton over a model repository and gives its gRPC address; stopped after the module's tests."""
+    venv = Path(os.environ.get("VLA_TRITON_VENV", _HERE.parents[1] / ".venv-triton"))
+    with ExitStack() as stack:
+        yield lambda repository: stack.enter_context(serving(repository, venv, tmp_path_factory.mktemp("triton")))
 
 
 @pytest.fixture(scope="session")

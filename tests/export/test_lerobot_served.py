@@ -1,18 +1,12 @@
 """ACT and SmolVLA through the real Triton: what LeRobot answered is what a robot gets, one by one and in Triton's own batches."""
 
 import asyncio
-import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc.aio as client
 
-from deploy.embedded import child
-from deploy.embedded.canary import expected_shapes
-from deploy.embedded.server import Port, wait_until_ready
-from deploy.embedded.triton import Triton, installation_in, triton
 from export.contract.manifest import load_manifest
 from export.served import ask, verify_served
 from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, asked, furthest
@@ -21,34 +15,9 @@ pytestmark = pytest.mark.export
 BOTH = ["act_tiny", "smolvla_tiny"]
 
 
-def _free_port() -> Port:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Port(number=probe.getsockname()[1], setting="(picked by the test)")
-
-
 @pytest.fixture(scope="module")
-def triton_address(lerobot_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Triton of these tests' own, ready: both policies have answered zeros in the right shape."""
-    folder = tmp_path_factory.mktemp("triton")
-    plan = Triton(
-        installation=installation_in(Path(os.environ.get("VLA_TRITON_VENV", ".venv-triton")).absolute()),
-        repository=lerobot_repository,
-        expected=expected_shapes(lerobot_repository),
-        scratch=folder / "scratch",
-        links=folder / "links",
-        grpc=_free_port(),
-        http=_free_port(),
-        metrics=_free_port(),
-    )
-    server = triton(plan, environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"})
-    server.prepare()
-    process = child.spawn(server, log=folder / "triton.log")
-    try:
-        asyncio.run(wait_until_ready(server, process.pid, is_alive=lambda: process.poll() is None))
-        yield plan.url
-    finally:
-        child.stop(server, process)
+def triton_address(serve: Callable[[Path], str], lerobot_repository: Path) -> str:
+    return serve(lerobot_repository)
 
 
 @pytest.mark.parametrize("name", BOTH)

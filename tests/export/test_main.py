@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from export.__main__ import app
+from export.__main__ import app, command_of
+from export.contract.manifest import load_manifest
 from export.families import FAMILIES, Family, open_policy
 from export.policies.adapter import CheckpointError, CheckpointOptions
 
@@ -67,6 +69,49 @@ def test_the_card_shows_an_evaluation_that_came_later(repository: Path) -> None:
     assert CliRunner().invoke(app, words).exit_code == 0
     assert "- Only on Tuesdays." in (repository / "tabletop" / "MODEL_CARD.md").read_text()
     assert CliRunner().invoke(app, ["verify", "tabletop", "--repository", str(repository)]).exit_code == 0
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    """The command of a family as `vlaapi export` would have it."""
+    monkeypatch.setitem(FAMILIES, "tiny", Family(module="tests.export.tiny_policy", checkpoints="nothing"))
+    command = typer.Typer()
+    command.command("tiny")(command_of("tiny"))
+    return command
+
+
+def test_a_checkpoint_becomes_a_bundle_in_one_command(tiny: typer.Typer, tmp_path: Path) -> None:
+    where = ["--checkpoint", str(tmp_path), "--name", "mine", "--repository", str(tmp_path / "made" / "models"), "--version", "4"]
+    result = CliRunner().invoke(tiny, [*where, "--robot", "ur5e", "--robot", "franka_panda"])
+    assert result.exit_code == 0, result.stdout
+    assert "tokens: 100.00% equal, needed 100.00%, 64 examples" in result.stdout
+    manifest = load_manifest(tmp_path / "made" / "models" / "mine")
+    assert (manifest.policy, manifest.version, manifest.robots) == ("mine", 4, ("ur5e", "franka_panda"))
+
+
+def test_a_graph_that_differs_ends_with_one_line_and_nothing_published(tiny: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "fault").write_text("PADDING_SEEN")
+    repository = tmp_path / "made" / "models"
+    result = CliRunner().invoke(tiny, ["--checkpoint", str(tmp_path), "--name", "mine", "--repository", str(repository)])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("not published: differs from the original network: ")
+    assert "; tokens: " in result.stdout
+    assert result.stdout.count("\n") == 1
+    assert list(repository.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--checkpoint", "nowhere", "--name", "mine"], "nowhere is not a folder; give the folder of a downloaded checkpoint"),
+        (["--checkpoint", "tests", "--name", "../mine"], "policy: "),
+    ],
+)
+def test_what_an_operator_gets_wrong_is_one_line(words: list[str], said: str, tiny: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(tiny, [*words, "--repository", str(tmp_path / "models")])
+    assert result.exit_code == 1
+    assert result.stdout.startswith(said)
+    assert result.stdout.count("\n") == 1
 
 
 def test_every_family_that_is_listed_opens_checkpoints() -> None:

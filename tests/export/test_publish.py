@@ -85,6 +85,14 @@ def test_too_few_pairs_prove_nothing_about_tokens(repository: Path, tmp_path: Pa
     assert list(repository.iterdir()) == []
 
 
+def test_a_fact_that_contradicts_is_one_line_before_any_work(repository: Path, tmp_path: Path) -> None:
+    policy = TinyPolicy(folder=tmp_path, changes={"policy": "../x", "robots": []})
+    with pytest.raises(ManifestError, match=r"policy: .*; robots: ") as refused:
+        publish(policy, repository, version=1)
+    assert "\n" not in str(refused.value)
+    assert not repository.exists()
+
+
 def test_a_file_that_a_variant_lists_must_have_been_written(repository: Path, tmp_path: Path) -> None:
     variant = {"name": "a", "precision": "fp32", "runner": "onnx_graph", "files": ["model.onnx", "weights.bin"]}
     policy = TinyPolicy(folder=tmp_path, changes={"variants": [variant], "served": "a"})

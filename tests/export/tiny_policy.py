@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from export.contract.manifest import Manifest
 from export.in_process import BACKEND
 from export.onnx import Graph
+from export.policies.adapter import CheckpointOptions
 from tabletop.instructions import write_tokenizer
 from tests.export.contracts import manifest, speaking
 
@@ -128,6 +129,14 @@ class TinyPolicy:
     def evaluation_file(self) -> Path | None:
         """There is none."""
         return None
+
+
+def open_checkpoint(options: CheckpointOptions) -> TinyPolicy:
+    """A family of one policy; a file `fault` in the checkpoint names what is wrong with its graph."""
+    fault = options.checkpoint / "fault"
+    named = Fault[fault.read_text()] if fault.exists() else Fault.NONE
+    changes: dict[str, object] = {"policy": options.name, "robots": list(options.robots)}
+    return TinyPolicy(folder=options.checkpoint, fault=named, changes=changes)
 
 
 class _Stalled(TinyPolicy):
