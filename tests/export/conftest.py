@@ -61,12 +61,26 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path],
 
 @pytest.fixture(scope="session")
 def lerobot_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the tiny ACT and the tiny SmolVLA: exporting takes seconds, so once for all tests."""
+    """Where `act_bundle` and `smolvla_bundle` are published."""
+    return tmp_path_factory.mktemp("lerobot") / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def act_bundle(lerobot_repository: Path) -> Path:
+    """The tiny ACT, published: exporting takes seconds, so once for all tests."""
+    return _publish_lerobot("act", lerobot_repository)
+
+
+@pytest.fixture(scope="session")
+def smolvla_bundle(lerobot_repository: Path) -> Path:
+    """The tiny SmolVLA, published."""
+    return _publish_lerobot("smolvla", lerobot_repository)
+
+
+def _publish_lerobot(family: str, repository: Path) -> Path:
     from export.families import open_policy  # torch: not in every environment that reads this file
     from export.publish import publish
     from tests.export.lerobot_checkpoints import FIXTURES, options
 
-    repository = tmp_path_factory.mktemp("lerobot") / "model_repository"
-    for family in ("act", "smolvla"):
-        publish(open_policy(family, options(FIXTURES / f"{family}_tiny")), repository, version=1)
-    return repository
+    publish(open_policy(family, options(FIXTURES / f"{family}_tiny")), repository, version=1)
+    return repository / f"{family}_tiny"

@@ -48,11 +48,10 @@ def test_each_input_matters() -> None:
         assert furthest(found, expected) > 100 * TOLERANCE, name
 
 
-def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(lerobot_repository: Path) -> None:
-    folder = lerobot_repository / "act_tiny"
-    inputs, expected = asked(FIXTURES / "act_tiny", load_manifest(folder))
+def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(act_bundle: Path) -> None:
+    inputs, expected = asked(FIXTURES / "act_tiny", load_manifest(act_bundle))
     for batch in (1, 3, 4):
-        found = run_graph(folder, {name: value[:batch] for name, value in inputs.items()})
+        found = run_graph(act_bundle, {name: value[:batch] for name, value in inputs.items()})
         assert furthest(found, expected[:batch]) < TOLERANCE
 
 

@@ -35,11 +35,10 @@ def test_the_network_answers_as_lerobot_does(name: str) -> None:
         assert furthest(found[:, 0], arrays["answer.first"]) < TOLERANCE
 
 
-def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(lerobot_repository: Path) -> None:
-    folder = lerobot_repository / "smolvla_tiny"
-    inputs, expected = asked(FIXTURES / "smolvla_tiny", load_manifest(folder))
+def test_the_published_graph_answers_as_lerobot_does_at_any_batch_size(smolvla_bundle: Path) -> None:
+    inputs, expected = asked(FIXTURES / "smolvla_tiny", load_manifest(smolvla_bundle))
     for batch in (1, 3, 4):
-        found = run_graph(folder, {name: value[:batch] for name, value in inputs.items()})
+        found = run_graph(smolvla_bundle, {name: value[:batch] for name, value in inputs.items()})
         assert furthest(found, expected[:batch]) < TOLERANCE
 
 

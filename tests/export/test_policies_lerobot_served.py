@@ -16,8 +16,9 @@ BOTH = ["act_tiny", "smolvla_tiny"]
 
 
 @pytest.fixture(scope="module")
-def triton_address(serve: Callable[[Path], str], lerobot_repository: Path) -> str:
-    return serve(lerobot_repository)
+def triton_address(serve: Callable[[Path], str], act_bundle: Path, smolvla_bundle: Path) -> str:
+    assert act_bundle.parent == smolvla_bundle.parent
+    return serve(act_bundle.parent)
 
 
 @pytest.mark.parametrize("name", BOTH)
