@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BASE = 10_000.0
+HIDDEN = -3e4  # its exponential is nought beside any score, and half precision holds it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,9 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(shape.heads * shape.head, shape.width, bias=bias)
 
     def queries(self, tokens: Tensor, turn: "Turn") -> Tensor:
-        """(B, N, D) → (B, heads, N, head)."""
-        return turn(self.q_proj(tokens).unflatten(-1, (self.heads, self.head)).transpose(1, 2))
+        """(B, N, D) → (B, key heads, groups · N, head), scaled: all queries of a key head in one row of the product."""
+        turned = turn(self.q_proj(tokens).unflatten(-1, (self.heads, self.head)).transpose(1, 2))
+        return (turned * self.head**-0.5).unflatten(1, (self.key_heads, -1)).flatten(2, 3)
 
     def keys(self, tokens: Tensor) -> Tensor:
         """(B, N, source) → (B, key heads, N, head), not turned."""
@@ -65,12 +67,11 @@ class Attention(nn.Module):
         """(B, N, source) → (B, key heads, N, head)."""
         return self.v_proj(tokens).unflatten(-1, (self.key_heads, self.head)).transpose(1, 2)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, is_seen: Tensor) -> Tensor:
-        """`is_seen` (B or 1, 1, Q, K) bool → (B, Q, D). Every query must see something."""
-        groups = self.heads // self.key_heads
-        many = [part.repeat_interleave(groups, dim=1) for part in (keys, values)]
-        mixed = functional.scaled_dot_product_attention(queries, *many, attn_mask=is_seen)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, veil: Tensor) -> Tensor:
+        """`veil` (B or 1, 1, groups · N or 1, K) from `veil` below → (B, N, D)."""
+        shares = torch.softmax(queries @ keys.transpose(2, 3) + veil, dim=-1)
+        heads = (shares @ values).unflatten(2, (self.heads // self.key_heads, -1)).flatten(1, 2)
+        return self.o_proj(heads.transpose(1, 2).flatten(2))
 
 
 class _FeedForward(nn.Module):
@@ -97,6 +98,12 @@ class DecoderLayer(nn.Module):
         """Both residuals around what attention found."""
         mixed = tokens + attended
         return mixed + self.mlp(self.post_attention_layernorm(mixed))
+
+
+def veil(is_seen: Tensor, groups: int) -> Tensor:
+    """`is_seen` (B, 1, N or 1, K) bool → what is added to scores, once per group of queries. Every query must see something."""
+    hidden = (~is_seen).to(torch.float32) * HIDDEN
+    return hidden if is_seen.shape[2] == 1 else hidden.repeat(1, 1, groups, 1)
 
 
 class Turn:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.policies.smolvla.decoder import DecoderLayer, DecoderShape, RmsNorm, Turn
+from export.policies.smolvla.decoder import DecoderLayer, DecoderShape, RmsNorm, Turn, veil
 from export.policies.smolvla.vision import Connector, VisionShape, VisionTower
 
 
@@ -46,11 +46,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """What is read once. `keys` and `values` per language layer; `is_seen` (B, 1, 1, P) bool; `length` (B, 1) without padding."""
+    """What is computed once: keys and values per language layer, and the positions and veils that all flow steps share.
+
+    In a joint layer the actions stand `after` the prefix and see it and their past; in the others they stand `alone` and see it.
+    """
 
     memory: tuple[tuple[Tensor, Tensor] | None, ...]
-    is_seen: Tensor
-    length: Tensor
+    after: Turn
+    alone: Turn
+    joint_veil: Tensor
+    alone_veil: Tensor
 
 
 class _Vlm(nn.Module):
@@ -94,6 +99,7 @@ class FlowMatching(nn.Module):
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout
+        self.groups = layout.language.heads // layout.language.key_heads
         width = layout.expert.width
         self.vlm_with_expert = _Both(layout)
         self.state_proj = nn.Linear(layout.state_size, layout.language.width)
@@ -116,7 +122,7 @@ class FlowMatching(nn.Module):
         is_seen = is_token[:, None, None]
         count = tokens.shape[1]
         is_before_state = torch.arange(count, device=tokens.device) < count - 1
-        may_see = (is_before_state[None, :] | ~is_before_state[:, None])[None, None] & is_seen
+        may_see = veil((is_before_state[None, :] | ~is_before_state[:, None])[None, None] & is_seen, self.groups)
         turn = Turn(is_token.cumsum(1) - 1, self.layout.language.head)
         memory: list[tuple[Tensor, Tensor] | None] = []
         layers = self.vlm_with_expert.vlm.model.text_model.layers
@@ -127,16 +133,11 @@ class FlowMatching(nn.Module):
             if index < len(layers) - 1:
                 queries = layer.self_attn.queries(normed, turn)
                 tokens = layer.finish(tokens, layer.self_attn.attend(queries, keys, values, may_see))
-        return Prefix(memory=tuple(memory), is_seen=is_seen, length=is_token.sum(1, keepdim=True))
+        return self._shared(tuple(memory), is_seen, is_token.sum(1, keepdim=True))
 
     def velocity(self, prefix: Prefix, actions: Tensor, time: Tensor) -> Tensor:
         """Where the actions flow at this time, (B, chunk, A)."""
         tokens = self._embed_actions(actions, time)
-        places = torch.arange(self.layout.chunk, device=actions.device)[None]
-        after, alone = Turn(prefix.length + places, self.layout.expert.head), Turn(places, self.layout.expert.head)
-        is_past = (places.transpose(0, 1) >= places)[None, None]
-        batch, chunk = tokens.shape[0], self.layout.chunk
-        may_see = torch.cat((prefix.is_seen.expand(-1, -1, chunk, -1), is_past.expand(batch, -1, -1, -1)), dim=-1)
         expert = self.vlm_with_expert.lm_expert
         for reading, memory in zip(self.layout.readings, prefix.memory, strict=True):
             if reading.expert is None or memory is None:
@@ -144,12 +145,25 @@ class FlowMatching(nn.Module):
             layer = expert.layers[reading.expert]
             normed, (keys, values) = layer.input_layernorm(tokens), memory
             if reading.is_joint:
-                keys = torch.cat((keys, after(layer.self_attn.keys(normed))), dim=2)
+                keys = torch.cat((keys, prefix.after(layer.self_attn.keys(normed))), dim=2)
                 values = torch.cat((values, layer.self_attn.values(normed)), dim=2)
-            queries = layer.self_attn.queries(normed, after if reading.is_joint else alone)
-            seen = may_see if reading.is_joint else prefix.is_seen
-            tokens = layer.finish(tokens, layer.self_attn.attend(queries, keys, values, seen))
+            queries = layer.self_attn.queries(normed, prefix.after if reading.is_joint else prefix.alone)
+            hidden = prefix.joint_veil if reading.is_joint else prefix.alone_veil
+            tokens = layer.finish(tokens, layer.self_attn.attend(queries, keys, values, hidden))
         return self.action_out_proj(expert.norm(tokens))
+
+    def _shared(self, memory: tuple[tuple[Tensor, Tensor] | None, ...], is_seen: Tensor, length: Tensor) -> Prefix:
+        """`is_seen` (B, 1, 1, P) bool, `length` (B, 1) of the prefix without padding."""
+        chunk = self.layout.chunk
+        places = torch.arange(chunk, device=length.device)[None]
+        is_past = (places.transpose(0, 1) >= places)[None, None].expand(length.shape[0], -1, -1, -1)
+        return Prefix(
+            memory=memory,
+            after=Turn(length + places, self.layout.expert.head),
+            alone=Turn(places, self.layout.expert.head),
+            joint_veil=veil(torch.cat((is_seen.expand(-1, -1, chunk, -1), is_past), dim=-1), self.groups),
+            alone_veil=veil(is_seen, self.groups),
+        )
 
     def _remembered(self, reading: Reading, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor] | None:
         """What the expert's layer attends to at every step."""
