@@ -112,8 +112,8 @@ class FlowMatching(nn.Module):
         """(B, 3, H, W) in [−1, 1] per camera, (B, T), (B, T) bool, (B, S), (B, chunk, A) → (B, chunk, A)."""
         prefix = self.read(pictures, ids, is_word, state)
         actions, step = noise, -1.0 / self.layout.steps
-        for index in range(self.layout.steps):
-            actions = actions + step * self.velocity(prefix, actions, self.times[index])
+        for time in self._times_share().unbind():
+            actions = actions + step * self.velocity(prefix, actions, time)
         return actions
 
     def read(self, pictures: list[Tensor], ids: Tensor, is_word: Tensor, state: Tensor) -> Prefix:
@@ -136,7 +136,7 @@ class FlowMatching(nn.Module):
         return self._shared(tuple(memory), is_seen, is_token.sum(1, keepdim=True))
 
     def velocity(self, prefix: Prefix, actions: Tensor, time: Tensor) -> Tensor:
-        """Where the actions flow at this time, (B, chunk, A)."""
+        """Where the actions flow, (B, chunk, A); `time` (D,) is its share of the first layer."""
         tokens = self._embed_actions(actions, time)
         expert = self.vlm_with_expert.lm_expert
         for reading, memory in zip(self.layout.readings, prefix.memory, strict=True):
@@ -203,12 +203,16 @@ class FlowMatching(nn.Module):
         around_row, whole_row = (table[index].expand(batch, 1, -1) for index in (around, whole))
         return [around_row, whole_row], [around_row]
 
+    def _times_share(self) -> Tensor:
+        """(steps, D): what each time adds in the first layer, one vector for all actions of all requests."""
+        weight = self.action_time_mlp_in.weight[:, self.layout.expert.width :]
+        return functional.linear(self.times, weight, self.action_time_mlp_in.bias)
+
     def _embed_actions(self, actions: Tensor, time: Tensor) -> Tensor:
-        """(B, chunk, A), (D,) → (B, chunk, D): the time's share of the first layer is one vector for all."""
-        width = self.layout.expert.width
-        weight, bias = self.action_time_mlp_in.weight, self.action_time_mlp_in.bias
-        mixed = functional.linear(self.action_in_proj(actions), weight[:, :width])
-        return self.action_time_mlp_out(functional.silu(mixed + (weight[:, width:] @ time + bias)))
+        """(B, chunk, A), (D,) → (B, chunk, D)."""
+        weight = self.action_time_mlp_in.weight[:, : self.layout.expert.width]
+        mixed = functional.linear(self.action_in_proj(actions), weight)
+        return self.action_time_mlp_out(functional.silu(mixed + time))
 
 
 def _time_embeddings(layout: Layout) -> Tensor:
