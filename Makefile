@@ -42,6 +42,16 @@ $(EXPORT)/.ready: requirements/torch.txt requirements/export.txt
 .PHONY: venv-export
 venv-export: $(EXPORT)/.ready ## Create the environment for training and export (torch)
 
+# Apart from export.txt because its 95 MB serve tests and `build-engine --target rtx` only, and without its dependencies: the CUDA
+# runtime that it names is for running plans.
+$(EXPORT)/.tensorrt-rtx: requirements/tensorrt-rtx.txt $(EXPORT)/.ready
+	@echo "· TensorRT-RTX into $(EXPORT): some seconds"
+	@$(EXPORT)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements/tensorrt-rtx.txt
+	@touch $@
+
+.PHONY: tensorrt-rtx
+tensorrt-rtx: $(EXPORT)/.tensorrt-rtx ## Add TensorRT-RTX to the export environment: builds plans without a GPU
+
 LEROBOT := .venv-lerobot
 $(LEROBOT)/.ready: requirements/torch.txt requirements/lerobot.in
 	@echo "· LeRobot's own code ($(LEROBOT)), 2 GB: minutes"
@@ -69,7 +79,7 @@ down: ## Stop it
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
-test: setup venv-export ## Every test, with the real servers
+test: setup venv-export tensorrt-rtx ## Every test, with the real servers
 	@$(BIN)/python -m pytest
 	@$(EXPORT)/bin/python -m pytest -m export --confcutdir=tests/export tests/export tests/tabletop
 
@@ -100,6 +110,8 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
 	@cd requirements && for f in app embedded dev triton export; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
+	@cd requirements && ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate tensorrt-rtx.in -o tensorrt-rtx.txt
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
 	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi

@@ -13,16 +13,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export.bundle import EVALUATION_FILE, BundleChanged
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
+from export.commands_engine import build_engine
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
 from export.golden import GoldenUnfit
 from export.in_process import RunFailed, RunnerUnavailable
+from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
 from export.place import PlaceRefused
 from export.policies.adapter import CheckpointError, CheckpointOptions
+from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
+from export.tensorrt.library import EngineError
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,10 +34,13 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    EngineError,
     GoldenUnfit,
     ManifestError,
+    OnnxVersionError,
     ParityBroken,
     PlaceRefused,
+    PrecisionError,
     RunFailed,
     RunnerUnavailable,
     OSError,  # a full disk, a folder that may not be written: its text says which
@@ -137,7 +144,7 @@ def one_line_refusals() -> Iterator[None]:
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
     try:
-        _show(publish(open_policy(family, options), repository, version=version))
+        _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
     except ParityBroken as broken:
         console.print(f"not published: {broken}", style="red", markup=False)
         raise typer.Exit(1) from None
@@ -147,7 +154,7 @@ def _publish(family: str, options: CheckpointOptions, repository: Path, version:
 def _verify_served(folder: Path, address: str) -> None:
     from export.served import TritonFailed, verify_served
 
-    load_manifest(folder)
+    refuse_changes(folder, load_manifest(folder))
     try:
         proof = verify_served(folder, address)
     except TritonFailed as failure:
@@ -160,6 +167,9 @@ def _verify_served(folder: Path, address: str) -> None:
 def _show(agreements: tuple[Agreement, ...]) -> None:
     for one in agreements:
         console.print(f"{one}, {one.examples} examples", markup=False)
+
+
+app.command("build-engine")(one_line_refusals()(build_engine))
 
 
 if __name__ == "__main__":

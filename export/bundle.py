@@ -16,6 +16,7 @@ from export.progress import Tick, counted
 GOLDEN_FILE, CONFIG_FILE, CARD_FILE, BENCHMARK_FILE = "golden.npz", "config.pbtxt", "MODEL_CARD.md", "benchmark.json"
 PARITY_FILE, EVALUATION_FILE = "parity.json", "evaluation.json"
 SHELL_FILE, RUNNER_FILE = "model.py", "runner.py"
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 DATA_SUFFIX = ".data"  # weights that are too big for their graph's own file
 CHUNK_BYTES = 1 << 20
 # The manifest holds the hashes; measurements come later; Python writes its cache when Triton loads the backend.
@@ -49,7 +50,17 @@ def exported_files(folder: Path) -> list[Path]:
 
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 by path within the bundle, in sorted order. Files of any size: they are read in chunks."""
-    files = exported_files(folder)
+    return _hashes(folder, exported_files(folder))
+
+
+def weight_hashes(checkpoint: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights in a checkpoint's folder."""
+    return _hashes(
+        checkpoint, sorted(path for path in checkpoint.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+    )
+
+
+def _hashes(folder: Path, files: list[Path]) -> dict[str, str]:
     total = sum(path.stat().st_size for path in files)
     if total < _QUICK_BYTES:
         return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

@@ -29,7 +29,7 @@ def text_of(folder: Path) -> str:
         *_limits(manifest),
         *_hashes(manifest),
     ]
-    return "\n".join((*lines, ""))
+    return "\n".join(lines)
 
 
 def _facts(manifest: Manifest) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     """What follows from the facts; what an evaluation found stands under its own heading."""
     yield from ("## Limits", "")
     robots, rate = ", ".join(manifest.robots), manifest.action.control_hz
-    yield f"- Made for {robots} at {rate:g} Hz with the cameras above; it was tried with nothing else."
+    yield f"- Meant for {robots} at {rate:g} Hz with the cameras above; nothing here speaks for another robot, rate or view."
     yield "- Parity says that the served graph answers like the original network. It does not say that the network is right."
     if manifest.tokens is not None:
         yield "- Where an answer holds a token that is no action token, it is flagged; the action of that step means nothing."
@@ -156,5 +156,8 @@ def _limits(manifest: Manifest) -> Iterator[str]:
 
 
 def _hashes(manifest: Manifest) -> Iterator[str]:
-    yield from ("## Files", "", "| file | SHA-256 |", "|---|---|")
-    yield from (f"| `{name}` | `{digest}` |" for name, digest in manifest.source.sha256.items())
+    for heading, hashes in (("Made from these weights", manifest.source.weights_sha256), ("Files", manifest.source.sha256)):
+        if hashes:
+            yield from (f"## {heading}", "", "| file | SHA-256 |", "|---|---|")
+            yield from (f"| `{name}` | `{digest}` |" for name, digest in hashes.items())
+            yield ""

@@ -52,13 +52,18 @@ def open_runner(file: Path, folder: Path, variant: Variant) -> Runner:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    except ImportError as error:
+        raise _unavailable(variant, error) from None
+    try:
         found: Runner = module.Runner(folder, variant.parameters)
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RunnerUnavailable(
-            f"variant {variant.name} does not run here ({reason}): prove it with --triton HOST:PORT"
-        ) from None
+    except (OSError, RuntimeError, *module.Runner.ERRORS) as error:  # a precision that this processor lacks is one of its own
+        raise _unavailable(variant, error) from None
     return found
+
+
+def _unavailable(variant: Variant, error: Exception) -> RunnerUnavailable:
+    reason = str(error).partition("\n")[0]
+    return RunnerUnavailable(f"variant {variant.name} does not run here ({reason}): prove it with --triton HOST:PORT")
 
 
 def answers(runner: Runner, manifest: Manifest, inputs: Arrays, *, rows: list[Rows], tick: Callable[[], None]) -> Arrays:

@@ -49,10 +49,12 @@ def save_proofs(folder: Path, proofs: Proofs) -> None:
 
 
 def load_proofs(folder: Path) -> Proofs:
-    """What was proven; nothing where the file is missing."""
-    path = folder / PARITY_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {name: tuple(Agreement(**one) for one in proof) for name, proof in found.items()}
+    """What was proven; nothing where the file is missing or no longer what was written."""
+    try:
+        found = json.loads((folder / PARITY_FILE).read_text(encoding="utf-8"))
+        return {name: tuple(Agreement(**one) for one in proof) for name, proof in found.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _prove(variant: Variant, manifest: Manifest, golden: Golden, served: Path) -> tuple[Agreement, ...]:

@@ -29,8 +29,8 @@ from export.triton_config import config_of
 _SPARE_BYTES = 1 << 28  # golden vectors, tokenizer, and what the exporter writes on its way
 
 
-def publish(policy: Policy, repository: Path, *, version: int) -> tuple[Agreement, ...]:
-    """Exports and proves `policy`; one agreement per output of the served variant.
+def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path | None = None) -> tuple[Agreement, ...]:
+    """Exports and proves `policy`; one agreement per output of the served variant. `checkpoint`: whose weights it was made from.
 
     Raises PlaceRefused, ManifestError, GoldenUnfit, RunnerUnavailable, RunFailed or ParityBroken before anything in `repository`
     changes.
@@ -41,7 +41,8 @@ def publish(policy: Policy, repository: Path, *, version: int) -> tuple[Agreemen
     with workplace(repository, manifest.policy) as scratch:
         fresh = scratch / manifest.policy
         golden = _build(policy, manifest, fresh)
-        proofs = _finish(fresh, manifest, golden, proven={})
+        weights = {} if checkpoint is None else bundle.weight_hashes(checkpoint)
+        proofs = _finish(fresh, _with_hashes(manifest, weights_sha256=weights), golden, proven={})
         put(fresh, place)
     return proofs[manifest.served]
 
@@ -124,12 +125,16 @@ def _finish(fresh: Path, manifest: Manifest, golden: Golden, *, proven: Proofs) 
     _copy(runner_file(manifest.served_variant), served / bundle.RUNNER_FILE)
     measured, proofs = prove_variants(manifest, golden, served, proven=proven)
     _write(fresh / bundle.CONFIG_FILE, config_of(measured).text())
-    whole = measured.model_copy(update={"source": measured.source.model_copy(update={"sha256": bundle.hashes(fresh)})})
+    whole = _with_hashes(measured, sha256=bundle.hashes(fresh))
     _write(fresh / MANIFEST_FILE, whole.model_dump_json(indent=2) + "\n")
     load_manifest(fresh)  # what was written must load
     save_proofs(fresh, proofs)
     write_card(fresh)
     return proofs
+
+
+def _with_hashes(manifest: Manifest, **hashes: dict[str, str]) -> Manifest:
+    return manifest.model_copy(update={"source": manifest.source.model_copy(update=hashes)})
 
 
 def _unchanged(before: Manifest, after: Manifest, folder: Path, fresh: Path) -> set[str]:

@@ -28,12 +28,13 @@ class ManifestError(Exception):
 
 
 class Source(Fact):
-    """Where the weights came from; `sha256` per file of the bundle."""
+    """Where the weights came from; `sha256` per file of the bundle, `weights_sha256` per file of weights in the checkpoint."""
 
     checkpoint: NonEmpty
     command: NonEmpty
     licence: NonEmpty
     sha256: dict[str, Sha256]
+    weights_sha256: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class Manifest(Fact):

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
+# What loading may raise: a damaged file, another ONNX version, a precision that this processor lacks.
+_LOAD_ERRORS = (runtime.Fail, runtime.InvalidProtobuf, runtime.InvalidGraph, runtime.NoSuchFile, runtime.NotImplemented)
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -21,7 +23,7 @@ class Runner:
     ERRORS = (ValueError, runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, runtime.NotImplemented)
 
     def __init__(self, folder: Path, parameters: dict[str, str]) -> None:
-        """Loads the graph of `folder`. Raises KeyError for an unknown provider, ONNX Runtime's errors for a broken file."""
+        """Loads the graph of `folder`. Raises KeyError for an unknown provider, RuntimeError where it cannot be run here."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters.get("intra_op_threads", "1"))
         options.inter_op_num_threads = 1
@@ -30,7 +32,10 @@ class Runner:
             raise RuntimeError(f"{provider} is not there: install onnxruntime-gpu, or serve on the CPU")
         settings = {"device_id": parameters.get("device_id", "0")} if provider.startswith("CUDA") else {}
         file = str(folder / parameters.get("graph", "model.onnx"))
-        self._session = onnxruntime.InferenceSession(file, options, providers=[(provider, settings)])
+        try:
+            self._session = onnxruntime.InferenceSession(file, options, providers=[(provider, settings)])
+        except _LOAD_ERRORS as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
         if provider not in self._session.get_providers():  # without a driver it falls back to the CPU with a warning only
             raise RuntimeError(f"{provider} does not start: is there a GPU with a CUDA driver?")
         self._inputs = [one.name for one in self._session.get_inputs()]

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from export.python_backend.tensorrt_engine import visible_gpu
 from tests.export.serving import serving
 
 _HERE = Path(__file__).resolve().parent
+_EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too
 _NEEDS = {
     "tritonclient": [
-        "test_lerobot_served.py",
         "test_main.py",
+        "test_policies_lerobot_served.py",
         "test_served_bundle.py",
         "test_served_tiny.py",
         "test_triton_config.py",
@@ -33,6 +35,7 @@ def _is_marked(path: Path) -> bool:
 def _left_out() -> Iterator[str]:
     if importlib.util.find_spec("torch") is None:
         yield from (path.relative_to(_HERE).as_posix() for path in sorted(_HERE.rglob("test_*.py")) if _is_marked(path))
+        yield from _EXPORT_ROOMS
     yield from (name for module, files in _NEEDS.items() if importlib.util.find_spec(module) is None for name in files)
 
 
@@ -59,28 +62,14 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path],
         yield lambda repository: stack.enter_context(serving(repository, venv, tmp_path_factory.mktemp("triton")))
 
 
-@pytest.fixture(scope="session")
-def lerobot_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `act_bundle` and `smolvla_bundle` are published."""
-    return tmp_path_factory.mktemp("lerobot") / "model_repository"
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `gpu` is skipped, and says so, where no GPU is visible."""
+    if visible_gpu() is None:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU is visible here"))
 
 
-@pytest.fixture(scope="session")
-def act_bundle(lerobot_repository: Path) -> Path:
-    """The tiny ACT, published: exporting takes seconds, so once for all tests."""
-    return _publish_lerobot("act", lerobot_repository)
-
-
-@pytest.fixture(scope="session")
-def smolvla_bundle(lerobot_repository: Path) -> Path:
-    """The tiny SmolVLA, published."""
-    return _publish_lerobot("smolvla", lerobot_repository)
-
-
-def _publish_lerobot(family: str, repository: Path) -> Path:
-    from export.families import open_policy  # torch: not in every environment that reads this file
-    from export.publish import publish
-    from tests.export.lerobot_checkpoints import FIXTURES, options
-
-    publish(open_policy(family, options(FIXTURES / f"{family}_tiny")), repository, version=1)
-    return repository / f"{family}_tiny"
+if importlib.util.find_spec("torch"):
+    from tests.export.lerobot_checkpoints import act_bundle, lerobot_repository, smolvla_bundle  # noqa: F401 -- as below
+    from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once

@@ -89,6 +89,12 @@ def test_without_measurements_it_says_so(folder: Path) -> None:
         assert said in text
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"onnx-cpu-fp32": [{"tensor": "action"}]}'])
+def test_a_proof_that_is_not_what_was_written_proves_nothing(text: str, folder: Path) -> None:
+    (folder / "parity.json").write_text(text)
+    assert "Not proven" in text_of(folder)
+
+
 def test_parity_is_shown_per_variant_and_output_with_tokens_and_pairs(folder: Path) -> None:
     low = {"name": "trt", "precision": "bf16", "runner": "tensorrt_engine", "files": ["model.plan"], "token_agreement": 0.98}
     facts = speaking()
@@ -109,7 +115,9 @@ def test_parity_is_shown_per_variant_and_output_with_tokens_and_pairs(folder: Pa
 def test_facts_and_hashes_come_from_the_manifest(folder: Path) -> None:
     text = text_of(folder)
     assert MANIFEST.source.licence in text
-    assert all(digest in text for digest in MANIFEST.source.sha256.values())
+    hashes = MANIFEST.source.sha256 | MANIFEST.source.weights_sha256
+    assert "policy.safetensors" in hashes
+    assert all(f"| `{name}` | `{digest}` |" in text for name, digest in hashes.items())
 
 
 def test_the_committed_card_is_the_one_that_is_written_and_was_measured() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from export.bundle import weight_hashes
 from export.contract.manifest import load_manifest
 from export.golden import load_golden
 from export.policies.adapter import CheckpointError, CheckpointOptions
@@ -25,7 +26,10 @@ def test_the_committed_weights_give_the_golden_answers() -> None:
 
 def test_the_committed_manifest_is_the_one_that_is_written() -> None:
     committed = load_manifest(BUNDLE)
-    assert open_checkpoint(OPTIONS).manifest(version=committed.version, sha256=committed.source.sha256) == committed
+    written = open_checkpoint(OPTIONS).manifest(version=committed.version, sha256=committed.source.sha256)
+    source = written.source.model_copy(update={"weights_sha256": weight_hashes(OPTIONS.checkpoint)})
+    assert written.model_copy(update={"source": source}) == committed
+    assert list(committed.source.weights_sha256) == ["policy.safetensors"]
 
 
 def test_the_examples_are_the_same_every_time_and_name_every_input() -> None:

@@ -65,6 +65,13 @@ def test_a_runner_of_another_machine_is_refused_in_one_sentence(tmp_path: Path) 
         open_runner(tmp_path / "runner.py", tmp_path, VARIANT)
 
 
+def test_a_graph_that_this_processor_cannot_load_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(RunnerUnavailable, match="variant onnx-cpu-fp32 does not run here") as refused:
+        open_runner(runner_file(VARIANT), tmp_path, VARIANT)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_provider_that_is_not_there_is_refused_not_replaced() -> None:
     cuda = VARIANT.model_copy(update={"parameters": {"provider": "cuda"}})
     with pytest.raises(RunnerUnavailable, match="CUDAExecutionProvider is not there"):
