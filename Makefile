@@ -52,6 +52,24 @@ $(EXPORT)/.tensorrt-rtx: requirements/tensorrt-rtx.txt $(EXPORT)/.ready
 .PHONY: tensorrt-rtx
 tensorrt-rtx: $(EXPORT)/.tensorrt-rtx ## Add TensorRT-RTX to the export environment: builds plans without a GPU
 
+LEROBOT := .venv-lerobot
+$(LEROBOT)/.ready: requirements/torch.txt requirements/lerobot.in
+	@echo "· LeRobot's own code ($(LEROBOT)), 2 GB: minutes"
+	@$(PYTHON) -m venv $(LEROBOT)
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) -r requirements/torch.txt
+	@$(LEROBOT)/bin/python -m pip freeze | grep '^torch==' > $(LEROBOT)/constraints.txt
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) -c $(LEROBOT)/constraints.txt --only-binary=:all: -r requirements/lerobot.in
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) --no-deps lerobot==0.4.4
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) --no-deps --target $(LEROBOT)/older lerobot==0.3.3
+	@touch $@
+
+.PHONY: venv-lerobot oracles-lerobot
+venv-lerobot: $(LEROBOT)/.ready ## Create the environment of LeRobot's own code (only for oracles-lerobot)
+
+oracles-lerobot: venv-lerobot ## Ask LeRobot's own ACT and SmolVLA again: rewrites tests/fixtures/{act,smolvla}_tiny*
+	@for policy in act smolvla; do for older in "" $(LEROBOT)/older; do \
+	  PYTHONPATH=$$older $(LEROBOT)/bin/python -m tests.export.oracles.lerobot.$$policy tests/fixtures || exit 1; done; done
+
 up: setup ## Start the whole service (DETACH=1: in the background)
 	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
 

@@ -74,7 +74,9 @@ def command_of(family: str) -> Callable[..., None]:
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
         name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
-        robot: Annotated[list[str] | None, typer.Option(help="A robot that it fits; may be given again.")] = None,
+        robot: Annotated[
+            list[str] | None, typer.Option(help="A robot that it fits, else the family's own; again for another.")
+        ] = None,
         unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,

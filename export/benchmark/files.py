@@ -14,7 +14,7 @@ from export.benchmark.result import Result
 from export.bundle import BENCHMARK_FILE
 
 PLOT_FILE = "benchmark.png"
-# What ten runs on two busy cores (load 5 to 9) left room for; docs/LOG.md has them.
+# Eight of ten runs on two cores at a load of 5 to 10 lay within these; a second attempt is for the others (docs/LOG.md).
 TOLERANCES = {
     "closed_loop_success": 0.1,
     "served_over_in_process_p10": 0.5,

@@ -21,7 +21,9 @@ def config(
     repository: Annotated[Path, typer.Option(help="Where bundles live.")] = REPOSITORY,
     server_version: Annotated[str, typer.Option(help="The Triton that will load it, such as 2.75.0.")] = str(EMBEDDED),
     gpu: Annotated[list[int] | None, typer.Option(help="A GPU to run on; may be given again.")] = None,
-    instances: Annotated[int, typer.Option(help="How many at once, on each GPU where there are several.")] = 2,
+    instances: Annotated[
+        int | None, typer.Option(help="How many at once on each GPU; two, or one of a plan above 8 GiB.")
+    ] = None,
 ) -> None:
     """Print the Triton config of a bundle for another server version or other hardware."""
     try:

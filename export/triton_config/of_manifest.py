@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from export.contract import wire
 from export.contract.manifest import Manifest
-from export.contract.runtime import Plan, Variant
+from export.contract.runtime import Variant
 from export.triton_config.config import (
     Backend,
     Batching,
@@ -25,6 +25,7 @@ from export.triton_config.server_version import EMBEDDED, ServerVersion
 
 MAX_BATCH_SIZE = 16
 WARM_BATCHES = (1, 4)
+HEAVY_PLAN_BYTES = 8 << 30  # each instance holds the plan once; two of these are more than a workstation's GPU has
 GRAPH_BATCHES = (1, 2, 4, 8, 16)
 # Milliseconds; the edges at 200 and 500 are those of the API's own histogram.
 FIRST_RESPONSE_BUCKETS_MS = (5, 10, 20, 40, 80, 120, 200, 500, 1000)
@@ -43,7 +44,7 @@ class Deployment:
 
     server: ServerVersion = EMBEDDED
     gpus: tuple[int, ...] = ()
-    instances: int = 2
+    instances: int | None = None  # on each GPU; None: two, or one of a plan that does not fit twice
     warmup: WarmupData | None = None  # None: a real example for a policy that speaks in tokens, zeros for every other
 
 
@@ -52,7 +53,7 @@ def config_of(manifest: Manifest, deployment: Deployment | None = None) -> Confi
     given, variant = deployment or Deployment(), manifest.served_variant
     instances = _instances(variant, given)
     warmup = given.warmup or (WarmupData.ZEROS if manifest.tokens is None else WarmupData.FILES)
-    largest = MAX_BATCH_SIZE if variant.plan is None else _largest_batch(variant.plan)
+    largest = _largest_batch(variant)
     config = TritonConfig(
         name=manifest.policy,
         versions=(manifest.version,),
@@ -75,12 +76,17 @@ def _instances(variant: Variant, given: Deployment) -> Instances:
     needs_gpu = variant.plan is not None or variant.parameters.get("provider") == "cuda"
     gpus = given.gpus or ((0,) if needs_gpu else ())
     profiles = tuple(range(len(variant.plan.profiles))) if variant.plan is not None and variant.runner in NATIVE else ()
-    return Instances(kind=Kind.GPU if gpus else Kind.CPU, count=given.instances, gpus=gpus, profiles=profiles)
+    usual = 1 if variant.plan is not None and variant.plan.bytes > HEAVY_PLAN_BYTES else 2
+    count = usual if given.instances is None else given.instances
+    return Instances(kind=Kind.GPU if gpus else Kind.CPU, count=count, gpus=gpus, profiles=profiles)
 
 
-def _largest_batch(plan: Plan) -> int:
-    """The largest batch that any profile takes."""
-    return max(min(shape.max[0] for shape in profile.values()) for profile in plan.profiles)
+def _largest_batch(variant: Variant) -> int:
+    """The largest that a profile of the plan takes, or of the `batches` that a runner prepares."""
+    if variant.plan is not None:
+        return max(min(shape.max[0] for shape in profile.values()) for profile in variant.plan.profiles)
+    prepared = variant.parameters.get("batches")
+    return MAX_BATCH_SIZE if prepared is None else max(map(int, prepared.split(",")))
 
 
 def _tensorrt(manifest: Manifest, largest: int) -> TensorRt:

@@ -20,7 +20,7 @@ _EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too
 _NEEDS = {
     "tritonclient": [
         *(f"benchmark/test_{module}.py" for module in ("commands", "counters", "load", "requests", "run")),
-        *(f"test_{module}.py" for module in ("main", "publish", "served_bundle", "served_tiny")),
+        *(f"test_{module}.py" for module in ("main", "policies_lerobot_served", "publish", "served_bundle", "served_tiny")),
         *(f"test_triton_config{part}.py" for part in ("", "_commands", "_loads", "_refusals")),
     ],
     "matplotlib": ["benchmark/test_plot.py", "benchmark/test_commands.py", "test_main.py"],
@@ -71,4 +71,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 if importlib.util.find_spec("torch"):
+    from tests.export.lerobot_checkpoints import act_bundle, lerobot_repository, smolvla_bundle  # noqa: F401 -- as below
     from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once

@@ -134,11 +134,31 @@ def test_a_runner_that_owns_its_plan_is_a_python_model_on_a_gpu() -> None:
     assert found.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
+def test_a_plan_that_does_not_fit_twice_runs_once_and_has_no_queue_policy_that_would_stall_it() -> None:
+    light = _planned("9.0", runner="tensorrt_engine")
+    variant = light.served_variant
+    assert variant.plan is not None
+    plan = variant.plan.model_copy(update={"bytes": 15_000_000_000})
+    heavy = light.model_copy(update={"variants": (variant.model_copy(update={"plan": plan}),)})
+    assert config_of(light).message().instance_group[0].count == 2
+    found = config_of(heavy).message()
+    assert found.instance_group[0].count == 1
+    assert not found.dynamic_batching.HasField("default_queue_policy")
+    assert config_of(heavy, Deployment(instances=2)).message().instance_group[0].count == 2
+
+
 def test_a_graph_that_asks_for_cuda_gets_a_gpu() -> None:
     variant = Variant(name="cuda", precision="fp32", runner="onnx_graph", files=("model.onnx",), parameters={"provider": "cuda"})
     found = config_of(MANIFEST.model_copy(update={"variants": (variant,), "served": "cuda"})).message()
     assert found.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
     assert found.parameters["provider"].string_value == "cuda"
+
+
+def test_a_runner_that_prepares_batches_is_never_given_a_larger_one() -> None:
+    variant = Variant(name="torch", precision="bf16", runner="torch_decode", files=("a.pt2",), parameters={"batches": "1,2"})
+    found = config_of(MANIFEST.model_copy(update={"variants": (variant,), "served": "torch"})).message()
+    assert found.max_batch_size == 2
+    assert [warmup.batch_size for warmup in found.model_warmup] == [1]
 
 
 def test_a_real_example_can_warm_up() -> None:
