@@ -142,11 +142,11 @@ class _Task:
             compute_capability=device.capability,
             profiles=shapes,
             onnx_sha256=sha256_of(model),
-            bytes=len(built.plan),
+            bytes=built.plan.nbytes,
             precision_layers=built.layers,
         )
 
-    def _beside(self, plan: Plan, content: bytes) -> bytes:
+    def _beside(self, plan: Plan, content: memoryview) -> bytes:
         """What the runner checks before it loads the plan: the manifest is not at hand there."""
         facts = plan.model_dump(mode="json") | {
             "name": self.manifest.policy,
@@ -166,7 +166,7 @@ def _name(options: PlanOptions, device: Device) -> str:
     return "-".join(parts)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes | memoryview) -> None:
     """Never into the file that is there: in a copy of a bundle it is the served one."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)
