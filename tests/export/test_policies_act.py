@@ -202,6 +202,7 @@ def test_names_and_units_are_asked_for_never_guessed(spoiled: Spoiled) -> None:
         ("action", {"names": ["a"] * 6, "units": ["rad"] * 6}, "action.frame: Field required"),
         ("environment", {"names": ["a"], "units": ["rad"]}, "environment: 1 names and 1 units, the policy has 0"),
         ("joints", [], "joints: Extra inputs"),
+        ("cameras", {"top": [96, 64]}, "cameras: config.json says them"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(spoiled: Spoiled, part: str, value: object, said: str) -> None:
