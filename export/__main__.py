@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from export.benchmark.commands import benchmark
 from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
+from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
@@ -27,6 +29,8 @@ from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
 from export.tensorrt.library import EngineError
+from export.triton_config.commands import config
+from export.triton_config.config import ConfigContradiction
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +38,7 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    ConfigContradiction,
     EngineError,
     GoldenUnfit,
     ManifestError,
@@ -50,6 +55,8 @@ Version = Annotated[int, typer.Option(min=1, help="The version that Triton serve
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command("benchmark")(benchmark)
+app.command("config")(config)
 console = Console(soft_wrap=True, highlight=False)
 
 
@@ -80,7 +87,7 @@ def command_of(family: str) -> Callable[..., None]:
         options = CheckpointOptions(
             checkpoint=checkpoint,
             name=name,
-            robots=tuple(robot or ()),
+            robots=FAMILIES[family].default_robots if robot is None else tuple(robot),
             unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
             control_hz=control_hz,
             licence=licence,
@@ -170,6 +177,7 @@ def _show(agreements: tuple[Agreement, ...]) -> None:
 
 
 app.command("build-engine")(one_line_refusals()(build_engine))
+app.command("build-torch")(one_line_refusals()(build_torch))
 
 
 if __name__ == "__main__":

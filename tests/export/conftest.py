@@ -19,12 +19,12 @@ _HERE = Path(__file__).resolve().parent
 _EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too
 _NEEDS = {
     "tritonclient": [
-        "test_main.py",
-        "test_policies_lerobot_served.py",
-        "test_served_bundle.py",
-        "test_served_tiny.py",
-        "test_triton_config.py",
-    ]
+        *(f"benchmark/test_{module}.py" for module in ("commands", "counters", "load", "requests", "run")),
+        *(f"test_{module}.py" for module in ("main", "policies_lerobot_served", "publish", "served_bundle", "served_tiny")),
+        *(f"test_triton_config{part}.py" for part in ("", "_commands", "_loads", "_refusals")),
+    ],
+    "matplotlib": ["benchmark/test_plot.py", "benchmark/test_commands.py", "test_main.py"],
+    "asyncpg": ["benchmark/test_run.py", "test_triton_config_loads.py"],  # the application's environment
 }
 
 

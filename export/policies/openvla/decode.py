@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from export.policies.openvla.network import OpenVla
+from export.policies.openvla.network import OpenVla, join, see
 from export.policies.openvla.towers import Normalise
 
 
@@ -18,12 +18,15 @@ class Prompt(nn.Module):
 
     def __init__(self, network: OpenVla, *, pad_id: int) -> None:
         super().__init__()
-        self.network, self.pad_id = network, pad_id
+        self.pad_id = pad_id
+        self.vision_backbone, self.projector = network.vision_backbone, network.projector
+        self.embed_tokens = network.language_model.model.embed_tokens
         self.normalise = Normalise(network.config.pictures.means, network.config.pictures.stds)
 
     def forward(self, image: Tensor, instruction_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, 3) uint8, (B, S) int64 padded on the right → (B, patches + S, hidden) and is_real (B, patches + S) bool."""
-        embeddings = self.network.embeddings(self.normalise(image), instruction_ids)
+        patches = see(self.vision_backbone, self.projector, self.normalise(image))
+        embeddings = join(self.embed_tokens(instruction_ids), patches)
         is_word = instruction_ids != self.pad_id
         bos_and_patches = embeddings.shape[1] - is_word.shape[1] + 1
         always = torch.ones_like(embeddings[:, :bos_and_patches, 0], dtype=torch.bool)

@@ -24,13 +24,21 @@ class OpenVla(nn.Module):
 
     def patches(self, pixels: Tensor) -> Tensor:
         """(B, 3·towers·N, H, W) float32 → (B, N·patches, hidden): what Llama reads of N pictures."""
-        dtype = self.projector.fc1.weight.dtype
-        return self.projector(self.vision_backbone(pixels.to(dtype)))
+        return see(self.vision_backbone, self.projector, pixels)
 
     def embeddings(self, pixels: Tensor, ids: Tensor) -> Tensor:
         """`[BOS][patches][rest of the prompt]` for (B, S) int64 ids that begin with BOS → (B, N·patches + S, hidden)."""
-        words = self.language_model.embed(ids)
-        return torch.cat([words[:, :1], self.patches(pixels), words[:, 1:]], dim=1)
+        return join(self.language_model.embed(ids), self.patches(pixels))
+
+
+def see(backbone: VisionBackbone, projector: Projector, pixels: Tensor) -> Tensor:
+    """Pixels, in the weights' type, through both; see `OpenVla.patches`."""
+    return projector(backbone(pixels.to(projector.fc1.weight.dtype)))
+
+
+def join(words: Tensor, patches: Tensor) -> Tensor:
+    """Patches behind the first word, which is BOS: (B, S, hidden), (B, P, hidden) → (B, P + S, hidden)."""
+    return torch.cat([words[:, :1], patches, words[:, 1:]], dim=1)
 
 
 def meta_network(config: OpenVlaConfig) -> OpenVla:

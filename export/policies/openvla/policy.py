@@ -27,7 +27,6 @@ RUNNER = Path(__file__).parents[2] / "python_backend" / "openvla_decode.py"
 GRAPHS = ("prompt.onnx", "continue.onnx", "act.onnx")
 VARIANT = "onnx-cpu-fp32"
 _HZ = 5.0  # BridgeData V2, on which OpenVLA was evaluated
-_ROBOTS = ("franka_panda",)  # what a request that names no robot means, and what the guard has limits for
 _ACTION_ATOL = 1e-6  # physical units: equal tokens give equal numbers
 _NATS_ATOL = 1e-3
 
@@ -69,7 +68,7 @@ class OpenVlaPolicy:
                 logprob_tensor="token_logprob",
                 entropy_tensor="token_entropy",
             ),
-            robots=options.robots or _ROBOTS,
+            robots=options.robots,
             outputs=self._outputs(),
             variants=(self._variant(),),
             served=VARIANT,
@@ -102,11 +101,17 @@ class OpenVlaPolicy:
         )
 
     def _variant(self) -> Variant:
+        return Variant(name=VARIANT, precision="fp32", runner=RUNNER.stem, files=GRAPHS, parameters=self.decode_parameters())
+
+    def decode_parameters(self) -> dict[str, str]:
+        """What every runner that decodes must know."""
         words = self._instruction
-        parameters = {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
-        return Variant(
-            name=VARIANT, precision="fp32", runner=RUNNER.stem, files=GRAPHS, parameters=parameters, token_agreement=1.0
-        )
+        return {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids the network has rows for."""
+        return self._network.config.text.vocab_size
 
     def examples(self) -> dict[str, Tensor]:
         """64 pairs of eight pictures and eight instructions, over all un-normalisation keys."""
@@ -126,7 +131,11 @@ class OpenVlaPolicy:
 
     def graphs(self) -> tuple[Graph, ...]:
         """Prompt, continue, act: what `openvla_decode.py` runs."""
-        network = self._float32()
+        return self.graphs_in(torch.float32)
+
+    def graphs_in(self, dtype: torch.dtype) -> tuple[Graph, ...]:
+        """The same with weights and activations of another type; the weights become that type and stay it until asked again."""
+        network = self._network.to(dtype)
         return (_prompt_graph(network, self._camera, self._instruction), _continue_graph(network), _act_graph(self._act()))
 
     def runner(self) -> Path:
@@ -187,15 +196,15 @@ def _prompt_graph(network: OpenVla, camera: Camera, instruction: Instruction) ->
 
 
 def _continue_graph(network: OpenVla) -> Graph:
-    text, new, earlier = network.config.text, 3, 5
+    text, dtype, new, earlier = network.config.text, network.language_model.lm_head.weight.dtype, 3, 5
     return Graph(
         file=GRAPHS[1],
         module=Continue(network),
         examples={
-            "embeddings": torch.zeros(2, new, text.hidden_size),
+            "embeddings": torch.zeros(2, new, text.hidden_size, dtype=dtype),
             "is_real": torch.ones(2, new, dtype=torch.bool),
             "start": torch.zeros(2, dtype=torch.int64),
-            "past": torch.zeros(2, text.num_hidden_layers, 2, text.num_key_value_heads, earlier, text.head_dim),
+            "past": torch.zeros(2, text.num_hidden_layers, 2, text.num_key_value_heads, earlier, text.head_dim, dtype=dtype),
             "is_real_past": torch.ones(2, earlier, dtype=torch.bool),
         },
         outputs=("token", "logprob", "entropy", "embedding", "present"),

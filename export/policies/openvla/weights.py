@@ -4,19 +4,17 @@ Reads `model.safetensors.index.json` with its shards, or one `model.safetensors`
 meta device says which names and shapes it wants. Called by every family whose checkpoints are safetensors.
 """
 
-import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from export.policies.adapter import CheckpointError
 from export.policies.openvla.config import read_json
+from export.progress import counted
 
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
 FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})
@@ -34,8 +32,11 @@ def load(network: nn.Module, folder: Path, *, dtype: torch.dtype | None = None) 
         files = {path: _opened(path, stack) for path in _shards(folder)}
         places = {name: file for file in files.values() for name in file.keys() if not name.endswith(_DERIVED)}  # noqa: SIM118 -- no mapping
         _check_names(expected.keys(), places.keys(), folder)
-        names = track(expected, "reading weights", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        found = {name: _tensor(places[name], name, expected[name].shape, dtype=dtype) for name in names}
+        found = {}
+        with counted("reading weights", len(expected)) as tick:
+            for name, wanted in expected.items():
+                found[name] = _tensor(places[name], name, wanted.shape, dtype=dtype)
+                tick()
     network.load_state_dict(found, assign=True, strict=True)
     network.requires_grad_(requires_grad=False)
 

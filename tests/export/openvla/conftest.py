@@ -19,21 +19,23 @@ else:
     import torch
     from PIL import Image
 
-    from export import onnx
     from export.contract.preprocess import resize
     from export.contract.tokenize import InstructionTokenizer
     from export.policies.adapter import CheckpointOptions
     from export.policies.openvla import open_checkpoint
+    from export.policies.openvla.config import read_config
+    from export.policies.openvla.network import OpenVla, meta_network
     from export.policies.openvla.policy import OpenVlaPolicy
+    from export.policies.openvla.weights import load
     from export.publish import publish
     from tests.export.openvla_checkpoint import Shape, statistics, write_checkpoint
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def opened(folder: Path, **options: Any) -> "OpenVlaPolicy":
+def opened(folder: Path, name: str = "tiny", **options: Any) -> "OpenVlaPolicy":
     """The checkpoint as a policy."""
-    return open_checkpoint(CheckpointOptions(checkpoint=folder, name="tiny", robots=("franka_panda",), **options))
+    return open_checkpoint(CheckpointOptions(checkpoint=folder, name=name, robots=("franka_panda",), **options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,14 @@ def tiny(openvla_tiny: Path) -> "OpenVlaPolicy":
 
 
 @pytest.fixture(scope="session")
+def tiny_network(openvla_tiny: Path) -> "OpenVla":
+    """The reference checkpoint's network, in float32."""
+    network = meta_network(read_config(openvla_tiny))
+    load(network, openvla_tiny, dtype=torch.float32)
+    return network
+
+
+@pytest.fixture(scope="session")
 def reference(openvla_tiny: Path, tiny: "OpenVlaPolicy") -> Reference:
     """The 16 cases of `reference.json`, prepared exactly as the control plane prepares a request."""
     cases = json.loads((openvla_tiny / "reference.json").read_text())["cases"]
@@ -76,18 +86,12 @@ def reference(openvla_tiny: Path, tiny: "OpenVlaPolicy") -> Reference:
     )
 
 
-def export_graphs(policy: "OpenVlaPolicy", folder: Path) -> Path:
-    """Writes the policy's graphs into `folder`."""
-    for graph in policy.graphs():
-        onnx.write(graph, folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
-def repository(tiny: "OpenVlaPolicy", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the reference checkpoint as `tiny`, proven before it was put there."""
+def repository(tiny: "OpenVlaPolicy", odd: "OpenVlaPolicy", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository, proven: the reference checkpoint as `tiny`, another architecture as `odd`."""
     folder = tmp_path_factory.mktemp("repository")
     publish(tiny, folder, version=1)
+    publish(odd, folder, version=1)
     return folder
 
 
@@ -118,3 +122,9 @@ def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shards=3,
     )
     return write_checkpoint(tmp_path_factory.mktemp("odd") / "checkpoint", shape)
+
+
+@pytest.fixture(scope="session")
+def odd(odd_checkpoint: Path) -> "OpenVlaPolicy":
+    """That checkpoint, opened."""
+    return opened(odd_checkpoint, "odd")

@@ -9,9 +9,10 @@ import torch
 
 from export.contract.tokenize import InstructionTokenizer
 from export.policies.openvla.decode import Act, Continue, Decoded, Prompt, generate, greedy
+from export.policies.openvla.network import OpenVla
 from export.policies.openvla.policy import OpenVlaPolicy
 from export.python_backend.openvla_decode import Runner
-from tests.export.openvla.conftest import Arrays, Reference, export_graphs, opened
+from tests.export.openvla.conftest import Arrays, Reference, opened
 from tests.export.openvla_checkpoint import PAD, Shape, write_checkpoint
 
 pytestmark = pytest.mark.export
@@ -77,11 +78,10 @@ def test_ids_that_mean_nothing_are_errors_of_the_request(runner: Runner, referen
         runner.run(some, OUTPUTS)
 
 
-def test_another_architecture_is_reproduced_alone_and_in_padded_batches(odd_checkpoint: Path, tmp_path: Path) -> None:
-    policy = opened(odd_checkpoint)
-    examples = {name: value[:9] for name, value in policy.examples().items()}
-    expected = policy.answers(examples)
-    runner = Runner(export_graphs(policy, tmp_path), policy.manifest(version=1, sha256={}).served_variant.parameters)
+def test_another_architecture_is_reproduced_alone_and_in_padded_batches(odd: OpenVlaPolicy, repository: Path) -> None:
+    examples = {name: value[:9] for name, value in odd.examples().items()}
+    expected = odd.answers(examples)
+    runner = Runner(repository / "odd" / "1", odd.manifest(version=1, sha256={}).served_variant.parameters)
     inputs = {name: value.numpy() for name, value in examples.items()}
     for batch in (1, 3):
         parts = [runner.run(_rows(inputs, slice(row, row + batch)), OUTPUTS) for row in range(0, 9, batch)]
@@ -103,14 +103,13 @@ def _actions(act: Act, reference: Reference) -> np.ndarray:
     return action[:, 0].double().numpy()
 
 
-def _generate(tiny: OpenVlaPolicy, reference: Reference, row: int, ids: list[int]) -> Decoded:
-    network = tiny.graphs()[0].module.network
+def _generate(network: OpenVla, reference: Reference, row: int, ids: list[int]) -> Decoded:
     return generate(network, torch.from_numpy(reference.inputs["image"][row]), torch.tensor(ids), count=7)
 
 
-def test_the_right_recipe_is_right(tiny: OpenVlaPolicy, reference: Reference) -> None:
+def test_the_right_recipe_is_right(tiny: OpenVlaPolicy, tiny_network: OpenVla, reference: Reference) -> None:
     assert np.abs(_actions(_act(tiny), reference) - reference.actions).max() < 1e-6
-    assert _generate(tiny, reference, 0, reference.cases[0]["input_ids"]).tokens.tolist() == reference.tokens[0].tolist()
+    assert _generate(tiny_network, reference, 0, reference.cases[0]["input_ids"]).tokens.tolist() == reference.tokens[0].tolist()
 
 
 def test_the_padded_vocabulary_shifts_by_64_bins(tiny: OpenVlaPolicy, reference: Reference) -> None:
@@ -120,19 +119,21 @@ def test_the_padded_vocabulary_shifts_by_64_bins(tiny: OpenVlaPolicy, reference:
     assert inner.any()
 
 
-def test_without_the_empty_token_other_tokens_come_out(tiny: OpenVlaPolicy, reference: Reference) -> None:
+def test_without_the_empty_token_other_tokens_come_out(tiny_network: OpenVla, reference: Reference) -> None:
     ids = reference.cases[0]["input_ids"]
     assert ids[-1] == 29871
-    assert _generate(tiny, reference, 0, ids[:-1]).tokens.tolist() != reference.tokens[0].tolist()
+    assert _generate(tiny_network, reference, 0, ids[:-1]).tokens.tolist() != reference.tokens[0].tolist()
 
 
-def test_without_lower_casing_other_tokens_come_out(tiny: OpenVlaPolicy, reference: Reference, openvla_tiny: Path) -> None:
+def test_without_lower_casing_other_tokens_come_out(
+    tiny: OpenVlaPolicy, tiny_network: OpenVla, reference: Reference, openvla_tiny: Path
+) -> None:
     row = next(row for row, case in enumerate(reference.cases) if case["instruction"] != case["instruction"].lower())
     facts = tiny.manifest(version=1, sha256={}).instruction
     assert facts is not None
     from_capitals = InstructionTokenizer(openvla_tiny, facts.model_copy(update={"lowercase": False}))
     found = from_capitals.ids(reference.cases[row]["instruction"])
-    tokens = _generate(tiny, reference, row, found[found != PAD].tolist()).tokens
+    tokens = _generate(tiny_network, reference, row, found[found != PAD].tolist()).tokens
     assert tokens.tolist() != reference.tokens[row].tolist()
 
 

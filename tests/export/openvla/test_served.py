@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,52 +13,25 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from deploy.embedded import child
-from deploy.embedded.canary import expected_shapes
-from deploy.embedded.server import Port, wait_until_ready
-from deploy.embedded.triton import Triton, installation_in
-from deploy.embedded.triton import triton as triton_server
 from export.contract.manifest import load_manifest
 from export.served import verify_served
 from export.verify import verify
 from tests.export.openvla.conftest import Arrays, Reference
 from tests.export.openvla_checkpoint import PAD
+from tests.export.serving import serving
 
 pytestmark = pytest.mark.export
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 _TYPES = {"int64": "INT64", "uint8": "UINT8"}
-
-
-def _free_port() -> Port:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Port(number=probe.getsockname()[1], setting="(picked by the test)")
 
 
 @pytest.fixture(scope="module")
 def triton_address(repository: Path) -> Iterator[str]:
-    """The real Triton over that repository; ready means that the policy has answered zeros."""
+    """The real Triton over that repository; ready means that the policies have answered zeros."""
     scratch = Path(tempfile.mkdtemp(prefix="vla-openvla-", dir="/tmp"))
-    plan = Triton(
-        installation=installation_in(Path(os.environ.get("VLA_TRITON_VENV", ROOT / ".venv-triton"))),
-        repository=repository,
-        expected=expected_shapes(repository),
-        scratch=scratch / "triton",
-        links=scratch / "links",
-        grpc=_free_port(),
-        http=_free_port(),
-        metrics=_free_port(),
-    )
-    server = triton_server(plan, environment=ENVIRONMENT)
-    server.prepare()
-    process = child.spawn(server, log=scratch / "triton.log")
-    try:
-        asyncio.run(wait_until_ready(server, process.pid, is_alive=lambda: process.poll() is None))
-        yield plan.url
-    finally:
-        child.stop(server, process)
-        shutil.rmtree(scratch)
+    with serving(repository, Path(os.environ.get("VLA_TRITON_VENV", ROOT / ".venv-triton")), scratch) as address:
+        yield address
+    shutil.rmtree(scratch)
 
 
 def _tensors(inputs: Arrays, row: int) -> list[triton.InferInput]:
@@ -80,11 +52,12 @@ async def _joint_runs(client: triton.InferenceServerClient) -> int:
     return sum(one.compute_infer.count for one in statistics.model_stats[0].batch_stats if one.batch_size > 1)
 
 
-def test_the_published_bundle_is_proven_again_in_process_and_served(repository: Path, triton_address: str) -> None:
-    folder = repository / "tiny"
-    assert load_manifest(folder).served_variant.token_agreement == 1.0
-    verify(folder)
-    assert verify_served(folder, triton_address).largest_batch > 1
+def test_published_bundles_are_proven_again_in_process_and_served(repository: Path, triton_address: str) -> None:
+    for name in ("tiny", "odd"):
+        folder = repository / name
+        assert load_manifest(folder).served_variant.token_agreement == 1.0
+        verify(folder)
+        assert verify_served(folder, triton_address).largest_batch > 1
 
 
 async def test_the_real_triton_gives_the_original_s_tokens_and_actions(triton_address: str, reference: Reference) -> None:
