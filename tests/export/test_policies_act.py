@@ -12,7 +12,8 @@ from export.contract.manifest import load_manifest
 from export.policies.act import open_checkpoint
 from export.policies.act.resnet import map_size
 from export.policies.adapter import CheckpointError
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
+from tests.export.lerobot_bundles import run_graph
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["act_tiny", "act_tiny_old"]

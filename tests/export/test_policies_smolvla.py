@@ -14,7 +14,8 @@ from export.policies.smolvla import open_checkpoint
 from export.policies.smolvla.network import FlowMatching
 from export.policies.smolvla.policy import FAMILY
 from export.policies.smolvla.vision import VisionShape, VisionTower
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
+from tests.export.lerobot_bundles import run_graph
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["smolvla_tiny", "smolvla_tiny_old"]
