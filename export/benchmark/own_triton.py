@@ -18,6 +18,7 @@ from deploy.embedded.triton import Triton, installation_in, triton
 from export.benchmark.failure import NotHere
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
+_LOG = "triton.log"
 _ADVICE = "or name a running Triton with --triton HOST:PORT"
 
 
@@ -30,17 +31,21 @@ def own_triton(bundle: Path, venv: Path) -> Iterator[str]:
         repository.mkdir()
         (repository / bundle.name).symlink_to(bundle.absolute())
         try:
-            plan = _plan(folder, repository, venv)
-            with _running(triton(plan, environment=_ENVIRONMENT), folder / "triton.log"):
-                yield plan.url
+            with serving(repository, venv, folder) as address:
+                yield address
         except StartError as error:
-            reason = _complaint(folder / "triton.log")
+            reason = _complaint(folder / _LOG)
             raise NotHere(f"{error if reason is None else f'Triton did not start: {reason}'}; {_ADVICE}") from None
 
 
-def _plan(folder: Path, repository: Path, venv: Path) -> Triton:
+@contextmanager
+def serving(repository: Path, venv: Path, folder: Path) -> Iterator[str]:
+    """The gRPC address of a Triton over any model repository, once every policy has answered. Raises StartError.
+
+    `venv` is the environment that holds Triton; `folder` is for what it writes.
+    """
     grpc, http, metrics = _free_ports()
-    return Triton(
+    plan = Triton(
         installation=installation_in(venv),
         repository=repository,
         expected=expected_shapes(repository),
@@ -50,6 +55,8 @@ def _plan(folder: Path, repository: Path, venv: Path) -> Triton:
         http=http,
         metrics=metrics,
     )
+    with _running(triton(plan, environment=_ENVIRONMENT), folder / _LOG):
+        yield plan.url
 
 
 @contextmanager

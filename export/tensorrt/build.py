@@ -40,6 +40,8 @@ class Built:
 
 def build(library: Library, order: Order, on_progress: OnProgress) -> Built:
     """Builds and checks. Raises EngineError."""
+    if library.flavour is Flavour.RTX and order.timing_cache is not None:
+        raise EngineError("--timing-cache is for TensorRT: RTX measures no kernels when it builds")
     expected = check.refuse_other_precision(order.model, order.precision)
     messages: list[str] = []
     builder = library.trt.Builder(_logger(library, messages))

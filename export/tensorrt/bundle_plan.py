@@ -23,7 +23,7 @@ from export.tensorrt.options import FP32, PlanOptions
 from export.tensorrt.profiles import Axes, Profile, Range, free_axes, profiles
 from export.tensorrt.typed_graphs import TypedGraphs, refuse_strayed, typed_graphs
 
-RUNNER = "tensorrt_engine"
+RUNNER, NATIVE_RUNNER = "tensorrt_engine", "tensorrt_plan"
 # Rounding alone was played; kernels also add up in another order.
 _SLACK = 2.0
 
@@ -114,11 +114,11 @@ class _Task:
         _replace(file.with_name(f"{file.name}.json"), self._beside(plan, built.plan))
         measured = token_agreement(graphs.agreements, self.manifest)
         return Variant(
-            name=f"{options.flavour.replace('_', '-')}-{options.precision}-{device.suffix}",
+            name=_name(options, device),
             precision=options.precision,
-            runner=RUNNER,
+            runner=NATIVE_RUNNER if options.is_native else RUNNER,
             files=(file.name, f"{file.name}.json"),
-            parameters={"plan": file.name, "onnx_sha256": plan.onnx_sha256},
+            parameters={} if options.is_native else {"plan": file.name, "onnx_sha256": plan.onnx_sha256},
             token_agreement=measured,
             tolerances=self._tolerances(graphs.agreements),
             plan=plan,
@@ -159,6 +159,11 @@ class _Task:
             return {}
         floats = [one for one in agreements if one.share is None]
         return {one.tensor: max(one.atol, _SLACK * one.max_abs_difference) for one in floats}
+
+
+def _name(options: PlanOptions, device: Device) -> str:
+    parts = [options.flavour.replace("_", "-"), options.precision, device.suffix, *(["native"] if options.is_native else [])]
+    return "-".join(parts)
 
 
 def _replace(path: Path, content: bytes) -> None:

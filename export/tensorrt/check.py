@@ -17,6 +17,7 @@ from export.tensorrt.library import EngineError, Library
 
 OVERHEAD_BYTES = 16 * 2**20  # kernels and tables; up to 12 MB were seen
 
+_NARROW = frozenset({"bfloat16", "float16", "float8e4m3fn"})
 _ONNX_TYPES = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 _NETWORK_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "FP8": "fp8", "INT8": "int8"}
 _NETWORK_PRODUCTS = frozenset({"CONVOLUTION", "DECONVOLUTION", "EINSUM", "MATRIX_MULTIPLY"})
@@ -82,7 +83,7 @@ def refuse_wide(plan_bytes: int, weights: dict[str, int], *, ratio: float | None
     Where weights weigh less than kernels may, the size says nothing, and the products of the network must do.
     """
     typed = sum(weights.values())
-    narrow = typed - weights.get("float", 0)
+    narrow = sum(size for kind, size in weights.items() if kind in _NARROW)
     if ratio is None and narrow < 2 * OVERHEAD_BYTES:
         return
     limit = (typed + narrow / 2 if ratio is None else typed * ratio) + OVERHEAD_BYTES

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from export.benchmark.own_triton import serving
 from export.python_backend.tensorrt_engine import visible_gpu
-from tests.export.serving import serving
 
 _HERE = Path(__file__).resolve().parent
 _EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too

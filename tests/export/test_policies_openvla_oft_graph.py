@@ -22,9 +22,11 @@ from export.policies.openvla_oft import open_checkpoint
 from export.policies.openvla_oft.heads import ActionHead, ProprioProjector
 from export.policies.openvla_oft.network import Oft, Served, Table, Tables
 from export.policies.openvla_oft.policy import OftPolicy
+from export.precision.rewrite import Precision
 from export.publish import publish
 from tests.export.openvla_oft_checkpoint import LIBERO, write
 from tests.export.openvla_oft_reference import expected, wire
+from tests.export.tensorrt.building import build_plans, plan_of
 
 pytestmark = pytest.mark.export
 CLOSE = 2e-5
@@ -151,3 +153,8 @@ def test_the_published_7b_shape_fits_together(tmp_path: Path) -> None:
     assert found.shape == (2, 8, 7)
     assert oft.action_head.model.fc1.weight.shape == (4096, 28672)
     assert sum(value.numel() for value in oft.vla.parameters()) * 2 == 15_082_474_368  # total_size of openvla-7b's index, bf16
+
+
+def test_its_graph_becomes_a_plan(bundle: Path, tmp_path: Path) -> None:
+    added = build_plans(bundle, tmp_path / "plans", Precision.BF16)
+    assert plan_of(added).precision_layers["products.fp32"] == 1  # the action head's last product
