@@ -13,18 +13,19 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 class Family:
     """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help.
 
-    `default_robots` is what its command takes without `--robot`; none where the checkpoint tells, or nobody can know.
+    `default_robots` is what its command takes without `--robot`: empty where the checkpoint tells, None where somebody must say it.
     """
 
     module: str
     checkpoints: str
-    default_robots: tuple[str, ...] = ()
+    default_robots: tuple[str, ...] | None = None
 
 
 FAMILIES: dict[str, Family] = {
     "openvla-oft": Family(
         module="export.policies.openvla_oft",
         checkpoints="OpenVLA-OFT with an L1 regression head, as its training run wrote it",
+        default_robots=(),
     ),
     "tabletop": Family(module="export.policies.tabletop", checkpoints="the policy that ships, from committed weights"),
     "openvla": Family(
