@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from export.bundle import EVALUATION_FILE, BundleChanged
+from export.benchmark.commands import benchmark
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
 from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
@@ -28,6 +29,8 @@ from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
 from export.tensorrt.library import EngineError
+from export.triton_config.commands import config
+from export.triton_config.config import ConfigContradiction
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +38,7 @@ REPOSITORY = ROOT / "model_repository"
 REFUSALS = (
     BundleChanged,
     CheckpointError,
+    ConfigContradiction,
     EngineError,
     GoldenUnfit,
     ManifestError,
@@ -46,12 +50,13 @@ REFUSALS = (
     RunnerUnavailable,
     OSError,  # a full disk, a folder that may not be written: its text says which
 )
-DEFAULT_ROBOTS = ["franka_panda"]  # the control plane's own default
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command("benchmark")(benchmark)
+app.command("config")(config)
 console = Console(soft_wrap=True, highlight=False)
 
 
@@ -69,7 +74,9 @@ def command_of(family: str) -> Callable[..., None]:
     def export_checkpoint(  # the command's options: typer reads the signature
         checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
         name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
-        robot: Annotated[list[str], typer.Option(help="A robot that it fits; may be given again.")] = DEFAULT_ROBOTS,
+        robot: Annotated[
+            list[str] | None, typer.Option(help="A robot that it fits, else the family's own; again for another.")
+        ] = None,
         unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
@@ -80,7 +87,7 @@ def command_of(family: str) -> Callable[..., None]:
         options = CheckpointOptions(
             checkpoint=checkpoint,
             name=name,
-            robots=tuple(robot),
+            robots=FAMILIES[family].default_robots if robot is None else tuple(robot),
             unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
             control_hz=control_hz,
             licence=licence,
@@ -154,7 +161,7 @@ def _publish(family: str, options: CheckpointOptions, repository: Path, version:
 def _verify_served(folder: Path, address: str) -> None:
     from export.served import TritonFailed, verify_served
 
-    load_manifest(folder)
+    refuse_changes(folder, load_manifest(folder))
     try:
         proof = verify_served(folder, address)
     except TritonFailed as failure:

@@ -54,12 +54,15 @@ def build_engine(
     timing_cache: Annotated[Path | None, typer.Option(help="File that remembers measured kernels between builds.")] = None,
     max_size_ratio: Annotated[float | None, typer.Option(min=1.0, help="Plan's size over its weights' that is accepted.")] = None,
     least_agreement: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tokens that must be the original's.")] = 0.9,
+    native: Annotated[bool, typer.Option("--native", help="For Triton's own TensorRT backend, not our runner.")] = False,
     out: Annotated[Path | None, typer.Option(help="An empty folder for the plans; without it they go into the bundle.")] = None,
     repository: Annotated[Path, typer.Option(help="Where bundles live.")] = REPOSITORY,
 ) -> None:
     """Build a TensorRT plan from a bundle's graph, prove its precision and add it to the bundle."""
     if gpu and compute_capability:
         raise EngineError("--gpu is the GPU in this machine, --compute-capability another one: give one of them")
+    if native and target is Target.RTX:
+        raise EngineError("--native is for --target tensorrt: Triton's own backend does not load plans of TensorRT-RTX")
     options = PlanOptions(
         precision=precision.value,
         flavour=Flavour.RTX if target is Target.RTX else Flavour.TENSORRT,
@@ -70,6 +73,7 @@ def build_engine(
         keep=tuple(keep or ()),
         max_size_ratio=max_size_ratio,
         least_agreement=least_agreement,
+        is_native=native,
     )
     with _progress() as on_progress:
         folder = repository / name
@@ -83,6 +87,7 @@ def _axes(batch: str, others: list[str]) -> dict[str, Range]:
 
 def _show(added: Added, precision: str, where: Path) -> None:
     console = Console(soft_wrap=True, highlight=False)
+    console.print(f"built into {where}", markup=False)
     for one in added.agreements:
         share = "" if one.share is None else f", {one.share:.2%} equal"
         console.print(f"{one.tensor} played in {precision}: differs by at most {one.max_abs_difference:.2e}{share}", markup=False)
@@ -90,7 +95,7 @@ def _show(added: Added, precision: str, where: Path) -> None:
         plan = variant.plan
         if plan is not None:
             layers = ", ".join(f"{count} {kind}" for kind, count in plan.precision_layers.items())
-            console.print(f"{where / variant.files[0]}: {plan.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
+            console.print(f"{variant.files[0]}: {plan.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
 
 
 @contextmanager

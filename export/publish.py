@@ -25,6 +25,7 @@ from export.policies.adapter import Policy
 from export.progress import counted, working
 from export.proof import Proofs, load_proofs, prove_variants, save_proofs
 from export.triton_config import config_of
+from export.triton_config.warmup import warmup_files
 
 _SPARE_BYTES = 1 << 28  # golden vectors, tokenizer, and what the exporter writes on its way
 
@@ -124,7 +125,10 @@ def _finish(fresh: Path, manifest: Manifest, golden: Golden, *, proven: Proofs) 
     _copy(BACKEND / bundle.SHELL_FILE, served / bundle.SHELL_FILE)
     _copy(runner_file(manifest.served_variant), served / bundle.RUNNER_FILE)
     measured, proofs = prove_variants(manifest, golden, served, proven=proven)
-    _write(fresh / bundle.CONFIG_FILE, config_of(measured).text())
+    config = config_of(measured)
+    _write(fresh / bundle.CONFIG_FILE, config.text())
+    for name, content in warmup_files(config.config, golden.inputs).items():
+        _write(fresh / name, content)
     whole = _with_hashes(measured, sha256=bundle.hashes(fresh))
     _write(fresh / MANIFEST_FILE, whole.model_dump_json(indent=2) + "\n")
     load_manifest(fresh)  # what was written must load
@@ -154,10 +158,11 @@ def _needed_bytes(graphs: tuple[graph_file.Graph, ...]) -> int:
 
 
 def _copy(source: Path, target: Path) -> None:
-    _write(target, source.read_text(encoding="utf-8"))
+    _write(target, source.read_bytes())
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """Never into a file that is there: it may be a hard link of what is served."""
     path.unlink(missing_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -81,11 +81,25 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
         _refuse_other_schema(path, text)
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no manifest") from None
     except ValidationError as error:
         raise ManifestError(f"{path}: {faults_of(error)}") from None
+    unsaid = list(_unsaid(json.loads(text), manifest.model_dump(mode="json"), ()))
+    if unsaid:
+        raise ManifestError(f"{path}: {', '.join(unsaid)}: missing; a default would be a guess")
+    return manifest
+
+
+def _unsaid(said: object, meant: object, place: tuple[str, ...]) -> Iterator[str]:
+    """Facts of `meant` that the file does not say, by their place: defaults are for whoever writes a manifest in Python."""
+    if isinstance(said, dict) and isinstance(meant, dict):
+        yield from (".".join((*place, key)) for key in meant if key not in said)
+        yield from (fault for key in meant if key in said for fault in _unsaid(said[key], meant[key], (*place, key)))
+    if isinstance(said, list) and isinstance(meant, list):
+        pairs = enumerate(zip(said, meant, strict=True))
+        yield from (fault for number, pair in pairs for fault in _unsaid(*pair, (*place, str(number))))
 
 
 def faults_of(error: ValidationError) -> str:

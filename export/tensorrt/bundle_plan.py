@@ -23,7 +23,7 @@ from export.tensorrt.options import FP32, PlanOptions
 from export.tensorrt.profiles import Axes, Profile, Range, free_axes, profiles
 from export.tensorrt.typed_graphs import TypedGraphs, refuse_strayed, typed_graphs
 
-RUNNER = "tensorrt_engine"
+RUNNER, NATIVE_RUNNER = "tensorrt_engine", "tensorrt_plan"
 # Rounding alone was played; kernels also add up in another order.
 _SLACK = 2.0
 
@@ -114,11 +114,11 @@ class _Task:
         _replace(file.with_name(f"{file.name}.json"), self._beside(plan, built.plan))
         measured = token_agreement(graphs.agreements, self.manifest)
         return Variant(
-            name=f"{options.flavour.replace('_', '-')}-{options.precision}-{device.suffix}",
+            name=_name(options, device),
             precision=options.precision,
-            runner=RUNNER,
+            runner=NATIVE_RUNNER if options.is_native else RUNNER,
             files=(file.name, f"{file.name}.json"),
-            parameters={"plan": file.name, "onnx_sha256": plan.onnx_sha256},
+            parameters={} if options.is_native else {"plan": file.name, "onnx_sha256": plan.onnx_sha256},
             token_agreement=measured,
             tolerances=self._tolerances(graphs.agreements),
             plan=plan,
@@ -142,11 +142,11 @@ class _Task:
             compute_capability=device.capability,
             profiles=shapes,
             onnx_sha256=sha256_of(model),
-            bytes=len(built.plan),
+            bytes=built.plan.nbytes,
             precision_layers=built.layers,
         )
 
-    def _beside(self, plan: Plan, content: bytes) -> bytes:
+    def _beside(self, plan: Plan, content: memoryview) -> bytes:
         """What the runner checks before it loads the plan: the manifest is not at hand there."""
         facts = plan.model_dump(mode="json") | {
             "name": self.manifest.policy,
@@ -161,7 +161,12 @@ class _Task:
         return {one.tensor: max(one.atol, _SLACK * one.max_abs_difference) for one in floats}
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _name(options: PlanOptions, device: Device) -> str:
+    parts = [options.flavour.replace("_", "-"), options.precision, device.suffix, *(["native"] if options.is_native else [])]
+    return "-".join(parts)
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
     """Never into the file that is there: in a copy of a bundle it is the served one."""
     path.unlink(missing_ok=True)
     path.write_bytes(content)

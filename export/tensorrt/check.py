@@ -17,6 +17,7 @@ from export.tensorrt.library import EngineError, Library
 
 OVERHEAD_BYTES = 16 * 2**20  # kernels and tables; up to 12 MB were seen
 
+_NARROW = frozenset({"bfloat16", "float16", "float8e4m3fn"})
 _ONNX_TYPES = {ir.DataType.FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 _NETWORK_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "FP8": "fp8", "INT8": "int8"}
 _NETWORK_PRODUCTS = frozenset({"CONVOLUTION", "DECONVOLUTION", "EINSUM", "MATRIX_MULTIPLY"})
@@ -82,7 +83,7 @@ def refuse_wide(plan_bytes: int, weights: dict[str, int], *, ratio: float | None
     Where weights weigh less than kernels may, the size says nothing, and the products of the network must do.
     """
     typed = sum(weights.values())
-    narrow = typed - weights.get("float", 0)
+    narrow = sum(size for kind, size in weights.items() if kind in _NARROW)
     if ratio is None and narrow < 2 * OVERHEAD_BYTES:
         return
     limit = (typed + narrow / 2 if ratio is None else typed * ratio) + OVERHEAD_BYTES
@@ -94,17 +95,24 @@ def refuse_wide(plan_bytes: int, weights: dict[str, int], *, ratio: float | None
 
 
 def inspected_layers(text: str) -> dict[str, int]:
-    """How many layers of a built plan give each type, from the inspector's JSON; layers without a known type are left out."""
+    """How many layers of a built plan give each type, from the inspector's JSON; one that reads 8 bits counts as fp8.
+
+    Layers without a known type are left out.
+    """
     counts: Counter[str] = Counter()
     for layer in json.loads(text).get("Layers", []):
-        outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
-        formats = [str(output.get("Format/Datatype", "")) for output in outputs]
-        kinds = [kind for kind, pattern in _INSPECTED.items() if any(re.search(pattern, one) for one in formats)]
-        counts.update(kinds[:1])
+        if isinstance(layer, dict):
+            kinds = ["fp8"] if "fp8" in _kinds(layer, "Inputs") else _kinds(layer, "Outputs")
+            counts.update(kinds[:1])
     return dict(sorted(counts.items()))
 
 
-def inspect(library: Library, plan: bytes) -> dict[str, int]:
+def _kinds(layer: dict[str, Any], side: str) -> list[str]:
+    formats = [str(one.get("Format/Datatype", "")) for one in layer.get(side, [])]
+    return [kind for kind, pattern in _INSPECTED.items() if any(re.search(pattern, one) for one in formats)]
+
+
+def inspect(library: Library, plan: memoryview) -> dict[str, int]:
     """Opens the plan on this machine's GPU and counts its layers by type. Raises EngineError where it does not open."""
     trt = library.trt
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))

@@ -14,6 +14,7 @@ class PlanOptions:
     """`precision` is "fp32" or one of `Precision`. `capabilities` empty: the GPU in this machine.
 
     `least_agreement` is the share of tokens that must equal the original's when the precision is played on the golden vectors.
+    `is_native`: Triton's own TensorRT backend serves the plan, instead of our runner in its Python backend.
     """
 
     precision: str
@@ -26,3 +27,4 @@ class PlanOptions:
     carried: tuple[str, ...] = ("present*",)
     max_size_ratio: float | None = None
     least_agreement: float = 0.9
+    is_native: bool = False

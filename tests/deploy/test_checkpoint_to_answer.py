@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from control_plane.keys.verbs import IssuedKey
+from export.benchmark.own_triton import serving
 from tests.control_plane import whole_app
-from tests.export.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT.parent / "shared" / "fixtures" / "openvla_tiny"

@@ -12,12 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from export.benchmark.own_triton import serving
 from export.python_backend.tensorrt_engine import visible_gpu
-from tests.export.serving import serving
 
 _HERE = Path(__file__).resolve().parent
 _EXPORT_ROOMS = ("precision", "tensorrt")  # their fixtures need torch too
-_NEEDS = {"tritonclient": ["test_main.py", "test_served_bundle.py", "test_served_tiny.py", "test_triton_config.py"]}
+_NEEDS = {
+    "tritonclient": [
+        *(f"benchmark/test_{module}.py" for module in ("commands", "counters", "load", "requests", "run")),
+        *(f"test_{module}.py" for module in ("main", "policies_lerobot_served", "publish", "served_bundle", "served_tiny")),
+        *(f"test_triton_config{part}.py" for part in ("", "_commands", "_loads", "_refusals")),
+    ],
+    "matplotlib": ["benchmark/test_plot.py", "benchmark/test_commands.py", "test_main.py"],
+    "asyncpg": ["benchmark/test_run.py", "test_triton_config_loads.py"],  # the application's environment
+}
 
 
 def _is_marked(path: Path) -> bool:
@@ -63,4 +71,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 if importlib.util.find_spec("torch"):
+    from tests.export.lerobot_checkpoints import act_bundle, lerobot_repository, smolvla_bundle  # noqa: F401 -- as below
     from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once

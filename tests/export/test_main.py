@@ -61,6 +61,15 @@ def test_a_triton_that_is_not_there_is_one_line(repository: Path) -> None:
     assert result.stdout.count("\n") == 1
 
 
+def test_a_triton_is_not_asked_about_a_changed_bundle(repository: Path) -> None:
+    with (repository / "tabletop" / "golden.npz").open("ab") as golden:
+        golden.write(b" ")
+    words = ["verify", "tabletop", "--repository", str(repository), "--triton", "127.0.0.1:1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "changed since export: golden.npz" in result.stdout
+
+
 def test_the_card_shows_an_evaluation_that_came_later(repository: Path) -> None:
     evaluation = repository / "tabletop" / "evaluation.json"
     later = json.loads(evaluation.read_text()) | {"limits": ["Only on Tuesdays."]}

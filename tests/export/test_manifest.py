@@ -177,3 +177,16 @@ def test_a_plan_must_agree_with_itself(tmp_path: Path) -> None:
     }
     with pytest.raises(ManifestError, match=r"variants\.0\.plan.*min ≤ opt ≤ max"):
         load_manifest(write(tmp_path, facts))
+
+
+@pytest.mark.parametrize(
+    ("part", "fact"),
+    [("cameras.0", "rotate_180"), ("cameras.0", "crop_area"), ("action", "statistics"), ("variants.0", "parameters")],
+)
+def test_a_fact_that_the_file_leaves_out_is_not_guessed(tmp_path: Path, part: str, fact: str) -> None:
+    facts = speaking()
+    name, _, number = part.partition(".")
+    holder = facts[name][int(number)] if number else facts[name]
+    del holder[fact]
+    with pytest.raises(ManifestError, match=rf"{part}\.{fact}: missing|statistics lack"):
+        load_manifest(write(tmp_path, facts))

@@ -10,7 +10,7 @@ import pytest
 
 from export.bundle import hashes, refuse_changes
 from export.contract.manifest import Manifest, ManifestError, load_manifest
-from export.golden import GoldenUnfit
+from export.golden import GoldenUnfit, load_golden
 from export.parity import ParityBroken
 from export.place import PlaceRefused
 from export.proof import load_proofs
@@ -55,6 +55,14 @@ def test_a_bundle_is_published_whole(made: Path) -> None:
     assert (folder / "3" / "runner.py").read_bytes() == Path("export/python_backend/onnx_graph.py").read_bytes()
     assert "| `tokens` | 64 | 100.00% equal | 100% |" in (folder / "MODEL_CARD.md").read_text()
     assert all(one.is_close for one in verify(folder))
+
+
+def test_a_token_policy_warms_up_with_its_first_golden_example(made: Path) -> None:
+    examples = load_golden(made / "tiny").inputs
+    assert {path.name: path.read_bytes() for path in (made / "tiny" / "warmup").iterdir()} == {
+        name: value[0].tobytes() for name, value in examples.items()
+    }
+    assert "input_data_file" in (made / "tiny" / "config.pbtxt").read_text()
 
 
 def test_the_share_of_tokens_that_a_lower_precision_keeps_is_recorded(made: Path) -> None:

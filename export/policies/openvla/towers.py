@@ -165,5 +165,5 @@ class Normalise(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 → (B, 3·towers, H, W) float32."""
-        scaled = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        scaled = image.to(torch.float32).permute(0, 3, 1, 2) / 255.0  # in this order: TensorRT permutes no bytes
         return (torch.cat([scaled] * self.towers, dim=1) - self.mean) / self.std

@@ -13,12 +13,12 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from export.benchmark.own_triton import serving
 from export.contract.manifest import load_manifest
 from export.served import verify_served
 from export.verify import verify
 from tests.export.openvla.conftest import Arrays, Reference
 from tests.export.openvla_checkpoint import PAD
-from tests.export.serving import serving
 
 pytestmark = [pytest.mark.export, pytest.mark.timeout(400)]  # the first to ask exports two checkpoints
 ROOT = Path(__file__).resolve().parents[3]

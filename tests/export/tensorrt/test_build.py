@@ -59,6 +59,19 @@ def test_progress_is_told_by_phase(rtx: Library, decoder: Exported, tmp_path: Pa
     assert {steps[-1] for steps in told.values()} == {0}
 
 
+def test_a_timing_cache_is_refused_where_nothing_is_timed(rtx: Library, tmp_path: Path) -> None:
+    order = Order(
+        model=BUNDLE / "1" / "model.onnx",
+        precision="fp32",
+        device=Device(capability="8.9", gpu=None),
+        profiles=(),
+        workspace_bytes=1 << 30,
+        timing_cache=tmp_path / "rtx.cache",
+    )
+    with pytest.raises(EngineError, match="--timing-cache is for TensorRT"):
+        build(rtx, order, lambda *_: None)
+
+
 def test_what_does_not_parse_names_the_node_in_one_line(rtx: Library, tmp_path: Path) -> None:
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, [4, "batch"])
     made = helper.make_tensor_value_info("made", TensorProto.FLOAT, ["batch", 4])

@@ -18,6 +18,7 @@ from export.tensorrt.bundle_plan import add_plans, write_plans
 from export.tensorrt.library import EngineError, Flavour
 from export.tensorrt.options import PlanOptions
 from export.tensorrt.typed_graphs import refuse_strayed
+from export.triton_config.of_manifest import config_of
 from export.verify import verify
 
 pytestmark = pytest.mark.export
@@ -60,6 +61,16 @@ def test_a_rebuilt_plan_takes_the_place_of_the_old_one(bundle: Path) -> None:
     assert verify(bundle)[0].is_close
 
 
+def test_tritons_own_backend_finds_each_plan_by_the_gpus_capability(bundle: Path) -> None:
+    # TensorRT itself cannot be installed here; what the config needs of a variant is the same.
+    native = PlanOptions(precision="bf16", flavour=Flavour.RTX, capabilities=("8.9", "12.0"), is_native=True)
+    added = add_plans(bundle, native, lambda *_: None)
+    manifest = load_manifest(bundle).model_copy(update={"served": added.variants[0].name})
+    text = config_of(manifest).text()
+    for capability, file in (("8.9", "model.bf16.sm89.plan"), ("12.0", "model.bf16.sm120.plan")):
+        assert f'key: "{capability}" value: "{file}"' in text or f'key: "{capability}"\n    value: "{file}"' in text, text
+
+
 def test_a_failed_build_leaves_nothing(bundle: Path) -> None:
     before = hashes(bundle)
     narrow = PlanOptions(precision="bf16", flavour=Flavour.RTX, capabilities=("8.9", "12.0"), max_size_ratio=1.0, keep=("*",))
@@ -95,6 +106,7 @@ def test_answers_that_stray_too_far_are_refused() -> None:
         (["--target", "rtx", "--compute-capability", "9.0"], "has no compute capability 9.0"),
         (["--target", "rtx", "--gpu", "--compute-capability", "8.9"], "give one of them"),
         (["--target", "rtx", "--compute-capability", "8.9", "--batch", "4:2:1"], "MIN ≤ OPT ≤ MAX"),
+        (["--target", "rtx", "--compute-capability", "8.9", "--native"], "does not load plans of TensorRT-RTX"),
         ([], "tensorrt is not installed here"),
     ],
 )
@@ -111,4 +123,5 @@ def test_the_command_builds_and_shows_what_it_built(bundle: Path) -> None:
     assert result.exit_code == 0, result.stdout
     assert "action played in fp16: differs by at most" in result.stdout
     assert "model.fp16.sm89.plan: " in result.stdout
+    assert f"built into {bundle}" in result.stdout
     assert "21 products.fp16" in result.stdout

@@ -107,8 +107,12 @@ def test_the_inspector_counts_layers_by_their_first_output() -> None:
         {"Name": "a", "Outputs": [{"Name": "a", "Format/Datatype": "Row major linear BFloat16 format"}]},
         {"Name": "b", "Outputs": [{"Name": "b", "Format/Datatype": "Row major linear FP16 format"}]},
         {"Name": "c", "Outputs": [{"Name": "c", "Format/Datatype": "Row major linear FP32"}]},
-        {"Name": "d", "Outputs": [{"Name": "d", "Format/Datatype": "Int64"}]}, "e"], "Bindings": ["x"]}"""
+        {"Name": "d", "Inputs": [{"Format/Datatype": "Row major linear FP16 format"}],
+         "Outputs": [{"Name": "d", "Format/Datatype": "Int64"}]}, "e"], "Bindings": ["x"]}"""
     assert inspected_layers(text) == {"bf16": 1, "fp16": 1, "fp32": 1}
+    fused = """{"Layers": [{"Name": "f", "Inputs": [{"Format/Datatype": "Row major linear FP8 format"}],
+        "Outputs": [{"Format/Datatype": "Row major linear BFloat16 format"}]}]}"""
+    assert inspected_layers(fused) == {"fp8": 1}
     refuse_inspected(inspected_layers(text), "bf16")
     with pytest.raises(EngineError, match="no fp8 layer, but 1 bf16, 1 fp16, 1 fp32"):
         refuse_inspected(inspected_layers(text), "fp8")

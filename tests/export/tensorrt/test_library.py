@@ -1,6 +1,7 @@
 """What is missing, and what a plan can be built for, is said before anything is built."""
 
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -9,11 +10,6 @@ from export.tensorrt.library import EngineError, Flavour, Library, devices, know
 
 pytestmark = pytest.mark.export
 H200 = Gpu(name="NVIDIA H200", compute_capability="9.0")
-
-
-@pytest.fixture(scope="module")
-def rtx() -> Library:
-    return open_library(Flavour.RTX)
 
 
 @pytest.mark.parametrize(("flavour", "advice"), [(Flavour.TENSORRT, "Triton image"), (Flavour.RTX, "make tensorrt-rtx")])
@@ -39,6 +35,16 @@ def test_without_a_gpu_only_named_capabilities_can_be_built_for(rtx: Library) ->
         devices(rtx, None, ("9.0",))
     with pytest.raises(EngineError, match="is for --target rtx"):
         devices(Library(trt=rtx.trt, flavour=Flavour.TENSORRT), H200, ("8.9",))
+
+
+@pytest.mark.parametrize(("version", "is_asked_for"), [("10.16.1.11", True), ("11.1.0.106", False)])
+def test_strong_typing_is_asked_for_where_it_is_a_choice(rtx: Library, version: str, is_asked_for: bool) -> None:
+    trt = ModuleType("tensorrt")
+    trt.__version__ = version  # type: ignore[attr-defined]  # TensorRT 10 and 11 themselves cannot be installed here
+    trt.NetworkDefinitionCreationFlag = rtx.trt.NetworkDefinitionCreationFlag  # type: ignore[attr-defined]  # as above
+    flags = Library(trt=trt, flavour=Flavour.TENSORRT).network_flags()
+    assert flags == (1 << int(rtx.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED) if is_asked_for else 0)
+    assert rtx.network_flags() == 0
 
 
 def test_the_library_names_its_version_and_its_capabilities(rtx: Library) -> None:
