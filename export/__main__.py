@@ -89,9 +89,12 @@ def command_of(family: str) -> Callable[..., None]:
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
         kind: Annotated[ActionKind | None, typer.Option(help="What its actions mean, where the checkpoint does not say.")] = None,
         crop_area: Annotated[
-            float | None, typer.Option(min=0.01, max=1, help="Share of the picture that a centre crop keeps (0.9 after augmentation).")
+            float | None,
+            typer.Option(min=0.01, max=1, help="Share of the picture that a centre crop keeps (0.9 after augmentation)."),
         ] = None,
-        rotate_180: Annotated[bool, typer.Option("--rotate-180", help="Pictures were turned upside down, as LIBERO's are.")] = False,
+        rotate_180: Annotated[
+            bool, typer.Option("--rotate-180", help="Pictures were turned upside down, as LIBERO's are.")
+        ] = False,
         repository: Repository = REPOSITORY,
         version: Version = 1,
     ) -> None:

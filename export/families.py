@@ -19,6 +19,7 @@ class Family:
     module: str
     checkpoints: str
     default_robots: tuple[str, ...] | None = None
+    takes_crop: bool = False  # whether an operator may state crop and rotation; elsewhere the checkpoint's own files do
 
 
 FAMILIES: dict[str, Family] = {
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "openvla": Family(
         module="export.policies.openvla",
         checkpoints="OpenVLA as published on Hugging Face, or fine-tuned",
+        takes_crop=True,
         default_robots=("franka_panda",),  # the control plane's own default: what robots it fits, no checkpoint says
     ),
     "act": Family(module="export.policies.act", checkpoints="LeRobot's ACT, as it saves it"),
@@ -42,6 +44,8 @@ def open_policy(family: str, options: CheckpointOptions) -> Policy:
     """The checkpoint opened by its family. Raises CheckpointError, also when a package that the family needs is missing."""
     if not options.checkpoint.is_dir():
         raise CheckpointError(f"{options.checkpoint} is not a folder; give the folder of a downloaded checkpoint")
+    if (options.crop_area is not None or options.rotate_180) and not FAMILIES[family].takes_crop:
+        raise CheckpointError(f"{family} reads crop and rotation from files beside the checkpoint; leave the options out")
     try:
         module = importlib.import_module(FAMILIES[family].module)
     except ModuleNotFoundError as error:
