@@ -92,7 +92,7 @@ def command_of(family: str) -> Callable[..., None]:
             float | None,
             typer.Option(min=0.01, max=1, help="Share of the picture that a centre crop keeps (0.9 after augmentation)."),
         ] = None,
-        rotate_180: Annotated[
+        rotate_180: Annotated[  # noqa: FBT002 -- a flag: typer reads the signature
             bool, typer.Option("--rotate-180", help="Pictures were turned upside down, as LIBERO's are.")
         ] = False,
         repository: Repository = REPOSITORY,

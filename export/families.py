@@ -13,7 +13,7 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 class Family:
     """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help.
 
-    `default_robots` is what its command takes without `--robot`: empty where the checkpoint tells, None where somebody must say it.
+    `default_robots` is what it takes without `--robot`: empty where the checkpoint tells, None where somebody must say it.
     """
 
     module: str
