@@ -111,6 +111,8 @@ def _refuse_other_schema(path: Path, text: bytes) -> None:
     """A manifest of another age would fail in twenty places at once; one sentence says what to do instead."""
     try:
         found = json.loads(text)
+    except RecursionError:
+        raise ManifestError(f"{path}: manifest: nested too deeply; export it again") from None
     except ValueError:
         raise ManifestError(f"{path}: manifest: not JSON") from None
     version = found.get("schema_version") if isinstance(found, dict) else None

@@ -36,7 +36,7 @@ class InstructionTokenizer:
     def __init__(self, manifest_folder: Path, instruction: Instruction) -> None:
         """Raises ManifestError when the tokenizer is not there, or contradicts the manifest."""
         self._spec = instruction
-        self._tokenizer = _load(manifest_folder / instruction.tokenizer_file)
+        self._tokenizer = load_tokenizer(manifest_folder / instruction.tokenizer_file)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
@@ -79,14 +79,18 @@ class InstructionTokenizer:
             raise ManifestError(f"instruction.pad_id: {pad} can occur in a prompt, so it cannot mark its end")
 
 
-def _load(path: Path) -> Tokenizer:
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a `tokenizer.json`. Raises ManifestError, one line, when it is none."""
     if not path.is_file():
         raise ManifestError(f"{path}: no tokenizer")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or "model" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise ManifestError(f"{path}: not a tokenizer, or cut short")
-    return Tokenizer.from_str(text)
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # noqa: BLE001 -- the library, written in Rust, raises nothing narrower
+        raise ManifestError(f"{path}: not a tokenizer that can be read ({' '.join(str(error).split())})") from None

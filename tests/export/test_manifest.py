@@ -190,3 +190,9 @@ def test_a_fact_that_the_file_leaves_out_is_not_guessed(tmp_path: Path, part: st
     del holder[fact]
     with pytest.raises(ManifestError, match=rf"{part}\.{fact}: missing|statistics lack"):
         load_manifest(write(tmp_path, facts))
+
+
+def test_nesting_without_end_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"a": ' + "[" * 200_000)
+    with pytest.raises(ManifestError, match="nested too deeply"):
+        load_manifest(tmp_path)

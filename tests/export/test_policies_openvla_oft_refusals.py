@@ -142,6 +142,13 @@ FAULTS: dict[str, tuple[Break, str]] = {
     "no percentiles": (_edit_statistics(lambda entry: entry["action"].pop("q01")), "action lacks q01 or q99"),
     "bounds in words": (_edit_statistics(lambda entry: entry["action"].update(q01=["a"] * 7)), "q01 is no list of finite"),
     "an endless bound": (_edit_statistics(lambda entry: entry["action"].update(q99=[1e999] * 7)), "q99 is no list of finite"),
+    "a bound of booleans": (_edit_statistics(lambda entry: entry["action"].update(q01=[False] * 7)), "q01 is no list of finite"),
+    "a bound beyond any float": (
+        _edit_statistics(lambda entry: entry["action"].update(q01=[-(10**400)] * 7)),
+        "q01 is no list of finite",
+    ),
+    "a mask in words": (_edit_statistics(lambda entry: entry["action"].update(mask=["false"] * 7)), "mask is no list"),
+    "a mask as one word": (_edit_statistics(lambda entry: entry["action"].update(mask="1111110")), "mask is no list"),
     "turned bounds": (_edit_statistics(lambda entry: entry["action"].update(q01=[9.0] * 7)), "low is above high"),
     "a mask of numbers": (_edit_statistics(lambda entry: entry["action"].update(mask=[1] * 7)), "mask is no list"),
     "a short mask": (_edit_statistics(lambda entry: entry["action"].update(mask=[True] * 6)), "differ in length"),

@@ -4,7 +4,6 @@
 network. Called by `policy`; the OFT family reads the same statistics.
 """
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from export.contract.statistics import Bounds
 from export.policies.adapter import CheckpointError
-from export.policies.openvla.config import CONFIG_FILE, read_json
+from export.policies.openvla.config import CONFIG_FILE
+from export.policies.openvla.said import is_number, read_json
 
 STATISTICS_FILE = "dataset_statistics.json"
 
@@ -54,16 +54,18 @@ def _bounds(entry: Any, where: str) -> Bounds:
         raise CheckpointError(f"{where} lacks q01 and q99; use the {STATISTICS_FILE} that the training run wrote")
     low, high = _numbers(action["q01"], f"{where}.q01"), _numbers(action["q99"], f"{where}.q99")
     mask = action.get("mask")
-    mask = [True] * len(low) if mask is None else list(mask)
+    mask = [True] * len(low) if mask is None else mask
+    if not isinstance(mask, list) or not all(isinstance(one, bool) for one in mask):
+        raise CheckpointError(f"{where}.mask must be a list of true and false; the statistics are damaged")
     if not len(low) == len(high) == len(mask) or not low:
         raise CheckpointError(f"{where}: q01, q99 and mask have {len(low)}, {len(high)} and {len(mask)} numbers; they must agree")
     if any(lower > upper for lower, upper in zip(low, high, strict=True)):
         raise CheckpointError(f"{where}: q01 is above q99; the statistics are damaged")
-    return Bounds(scheme="bounds_q99", low=low, high=high, mask=tuple(bool(one) for one in mask), epsilon=0.0)
+    return Bounds(scheme="bounds_q99", low=low, high=high, mask=tuple(mask), epsilon=0.0)
 
 
 def _numbers(values: Any, where: str) -> tuple[float, ...]:
-    if not isinstance(values, list) or not all(isinstance(one, int | float) and math.isfinite(one) for one in values):
+    if not isinstance(values, list) or not all(is_number(one) for one in values):
         raise CheckpointError(f"{where} must be a list of finite numbers; the statistics are damaged")
     return tuple(float(one) for one in values)
 

@@ -4,17 +4,17 @@ Keys that the published files leave out get the defaults of the original configu
 and no tokenizer. Called by the loaders of `openvla` and `openvla_oft`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.policies.adapter import CheckpointError
+from export.policies.openvla.said import LAYERS, PIXELS, VOCABULARY, WIDTH, Said, is_number, read_json, shown
 from export.policies.openvla.tower_config import Tower, known_tower, sized_tower
 
 CONFIG_FILE, PREPROCESSOR_FILE = "config.json", "preprocessor_config.json"
-_LLM_MODEL_TYPES = frozenset({"llama"})
+_STD_RANGE = (1e-6, 1e6)  # of pixels from 0 to 1; outside, the network would see infinities
 # Prismatic's names for backbones: the resolution and the towers that a config may leave out.
 _DINO, _SIGLIP, _CLIP = "vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_", "vit_large_patch14_clip_"
 _BACKBONES: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -102,130 +102,162 @@ class OpenVlaConfig:
 
 def read_config(folder: Path) -> OpenVlaConfig:
     """The facts of the checkpoint in `folder`. Raises CheckpointError with one line that says what to do."""
-    raw = read_json(folder / CONFIG_FILE)
-    preprocessor = read_json(folder / PREPROCESSOR_FILE) if (folder / PREPROCESSOR_FILE).exists() else {}
-    towers = _towers(raw, folder)
+    config = Said(values=read_json(folder / CONFIG_FILE), place=f"{folder / CONFIG_FILE}: ")
+    path = folder / PREPROCESSOR_FILE
+    preprocessor = Said(values=read_json(path) if path.exists() else {}, place=f"{path}: ")
+    towers = _towers(config)
     return OpenVlaConfig(
         towers=towers,
-        text=_text(raw, folder),
-        pictures=_pictures(raw, preprocessor, towers),
-        n_action_bins=_integer(raw, "n_action_bins", 256, folder),
-        pad_to_multiple_of=_integer(raw, "pad_to_multiple_of", 64, folder),
-        pad_token_id=_integer(raw, "pad_token_id", 32000, folder),
+        text=_text(config.part("text_config")),
+        pictures=_pictures(config, preprocessor, towers),
+        n_action_bins=config.whole("n_action_bins", 256, least=2, most=VOCABULARY),
+        pad_to_multiple_of=config.whole("pad_to_multiple_of", 64, most=VOCABULARY),
+        pad_token_id=config.whole("pad_token_id", 32000, most=VOCABULARY),
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file. Raises CheckpointError when it is missing or not one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: not found; give the folder of a downloaded checkpoint") from None
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}); download it again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: holds no JSON object; download it again")
-    return found
-
-
-def _integer(raw: dict[str, Any], key: str, default: int, folder: Path) -> int:
-    value = raw.get(key)
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: {key} is {value!r}, it must be a positive whole number")
-    return value
-
-
-def _text(raw: dict[str, Any], folder: Path) -> Text:
-    text = raw.get("text_config") or {}
+def _text(said: Said) -> Text:
+    text = said.values
     model_type = text.get("model_type", "llama")
-    if model_type not in _LLM_MODEL_TYPES:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: language model {model_type!r} is not supported, only llama is")
+    if model_type != "llama":
+        raise CheckpointError(f"{said.place}model_type: language model {shown(model_type)} is not supported, only llama is")
     for key, wanted in (("hidden_act", "silu"), ("attention_bias", False), ("mlp_bias", False), ("tie_word_embeddings", False)):
         if text.get(key, wanted) != wanted:
-            raise CheckpointError(f"{folder / CONFIG_FILE}: text_config.{key} is {text[key]!r}, only {wanted!r} is supported")
-    rope = text.get("rope_parameters") or {}
-    if text.get("rope_scaling") or rope.get("rope_type", "default") != "default":
-        raise CheckpointError(f"{folder / CONFIG_FILE}: text_config.rope_scaling is set; scaled positions are not supported")
-    heads = _integer(text, "num_attention_heads", 32, folder)
+            raise CheckpointError(f"{said.place}{key} is {shown(text[key])}, only {wanted!r} is supported")
+    rope = said.part("rope_parameters")
+    if text.get("rope_scaling") or rope.values.get("rope_type", "default") != "default":
+        raise CheckpointError(f"{said.place}rope_scaling is set; scaled positions are not supported")
+    heads = said.whole("num_attention_heads", 32, most=WIDTH)
     found = Text(
-        vocab_size=_integer(text, "vocab_size", 32000, folder),
-        hidden_size=_integer(text, "hidden_size", 4096, folder),
-        intermediate_size=_integer(text, "intermediate_size", 11008, folder),
-        num_hidden_layers=_integer(text, "num_hidden_layers", 32, folder),
+        vocab_size=said.whole("vocab_size", 32000, most=VOCABULARY),
+        hidden_size=said.whole("hidden_size", 4096, most=WIDTH),
+        intermediate_size=said.whole("intermediate_size", 11008, most=WIDTH),
+        num_hidden_layers=said.whole("num_hidden_layers", 32, most=LAYERS),
         num_attention_heads=heads,
-        num_key_value_heads=_integer(text, "num_key_value_heads", heads, folder),
-        rms_norm_eps=float(text.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(text.get("rope_theta", rope.get("rope_theta", 10000.0))),
+        num_key_value_heads=said.whole("num_key_value_heads", heads, most=WIDTH),
+        rms_norm_eps=said.above_zero("rms_norm_eps", 1e-6),
+        rope_theta=said.above_zero("rope_theta", rope.above_zero("rope_theta", 10000.0)),
     )
-    if found.hidden_size % heads or heads % found.num_key_value_heads or found.head_dim != text.get("head_dim", found.head_dim):
-        raise CheckpointError(f"{folder / CONFIG_FILE}: hidden_size, num_attention_heads and num_key_value_heads do not divide")
+    _refuse_uneven(said, found)
     return found
 
 
-def _towers(raw: dict[str, Any], folder: Path) -> tuple[Tower, ...]:
-    where, backbone = folder / CONFIG_FILE, raw.get("vision_backbone_id")
-    size, ids = _BACKBONES.get(str(backbone), (None, None))
-    ids = raw.get("timm_model_ids") or ids
-    sizes = raw.get("image_sizes") or (size and [size] * len(ids or ()))
+def _refuse_uneven(said: Said, text: Text) -> None:
+    heads, groups = text.num_attention_heads, text.num_key_value_heads
+    if text.hidden_size % heads or heads % groups or said.values.get("head_dim") not in (None, text.head_dim):
+        raise CheckpointError(f"{said.place}hidden_size, num_attention_heads and num_key_value_heads do not divide")
+    if text.head_dim % 2:
+        raise CheckpointError(f"{said.place}hidden_size / num_attention_heads is {text.head_dim}, rotary positions need it even")
+
+
+def _towers(said: Said) -> tuple[Tower, ...]:
+    backbone = said.values.get("vision_backbone_id")
+    size, known_ids = _BACKBONES.get(str(backbone), (None, ()))
+    ids = said.listed("timm_model_ids", str, "names") or list(known_ids)
+    sizes = _sizes(said, len(ids)) or ([] if size is None else [size] * len(ids))
     if not ids or not sizes:
         known = ", ".join(_BACKBONES)
         raise CheckpointError(
-            f"{where}: unknown vision backbone {backbone!r}; known are {known}, or give timm_model_ids and image_sizes"
+            f"{said.place}unknown vision backbone {shown(backbone)}; known are {known}, or give timm_model_ids and image_sizes"
         )
-    sizes = [sizes] * len(ids) if isinstance(sizes, int) else list(sizes)
-    wanted = 2 if raw.get("use_fused_vision_backbone", len(ids) == 2) else 1
+    is_fused = said.flag("use_fused_vision_backbone")
+    wanted = 2 if (len(ids) == 2 if is_fused is None else is_fused) else 1
     if len(ids) < wanted or len(sizes) < wanted:
-        raise CheckpointError(f"{where}: {wanted} vision towers are wanted, timm_model_ids and image_sizes name fewer")
+        raise CheckpointError(f"{said.place}{wanted} vision towers are wanted, timm_model_ids and image_sizes name fewer")
     if len(set(sizes[:wanted])) > 1:
-        raise CheckpointError(f"{where}: image_sizes are {sizes}; both towers must see the same picture")
-    activations = list(raw.get("timm_override_act_layers") or [None] * len(ids))
-    dimensions = raw.get("vision_towers") or [None] * len(ids)
+        raise CheckpointError(f"{said.place}image_sizes are {sizes}; both towers must see the same picture")
+    activations = said.listed("timm_override_act_layers", (str, type(None)), "names or null") or [None] * len(ids)
+    dimensions = said.listed("vision_towers", dict, "objects") or [None] * len(ids)
     if len(activations) < wanted or len(dimensions) < wanted:
-        raise CheckpointError(f"{where}: timm_override_act_layers or vision_towers name fewer than {wanted} towers")
-    towers = tuple(_tower(ids[i], sizes[i], activations[i], dimensions[i], where=where) for i in range(wanted))
+        raise CheckpointError(f"{said.place}timm_override_act_layers or vision_towers name fewer than {wanted} towers")
+    towers = tuple(_tower(ids[i], sizes[i], activations[i], dimensions[i], where=said.place) for i in range(wanted))
     if len({tower.patches for tower in towers}) > 1:
-        raise CheckpointError(f"{where}: the towers cut {[tower.patches for tower in towers]} patches; they must agree")
+        raise CheckpointError(f"{said.place}the towers cut {[tower.patches for tower in towers]} patches; they must agree")
     return towers
 
 
-def _tower(timm_id: str, image_size: int, activation: str | None, dimensions: dict[str, Any] | None, *, where: Path) -> Tower:
+def _sizes(said: Said, count: int) -> list[int] | None:
+    """`image_sizes`: one number for all towers or one each; None where it is absent or null."""
+    found = said.values.get("image_sizes")
+    sizes = [found] * count if isinstance(found, int) else said.listed("image_sizes", int, f"whole numbers from 1 to {PIXELS:,}")
+    if sizes is not None and not all(not isinstance(size, bool) and 1 <= size <= PIXELS for size in sizes):
+        raise said.refusal("image_sizes", f"a list of whole numbers from 1 to {PIXELS:,}")
+    return sizes
+
+
+def _tower(timm_id: str, image_size: int, activation: str | None, dimensions: dict[str, Any] | None, *, where: str) -> Tower:
     if activation not in (None, "gelu", "quick_gelu"):
-        raise CheckpointError(f"{where}: vision activation {activation!r} is not supported; gelu and quick_gelu are")
+        raise CheckpointError(f"{where}vision activation {shown(activation)} is not supported; gelu and quick_gelu are")
     if dimensions is None:
         tower = known_tower(timm_id, image_size=image_size, activation=activation)
     else:
-        tower = sized_tower(timm_id, image_size=image_size, activation=activation, dimensions=dimensions)
+        said = Said(values=dimensions, place=f"{where}vision_towers.")
+        tower = sized_tower(timm_id, image_size=image_size, activation=activation, said=said)
     if tower is None:
         raise CheckpointError(
-            f"{where}: unknown vision backbone {timm_id!r}; DINOv2, SigLIP, CLIP and augreg ViTs of timm are known"
+            f"{where}unknown vision backbone {shown(timm_id)}; DINOv2, SigLIP, CLIP and augreg ViTs of timm are known"
         )
-    if tower.embed_dim % tower.num_heads or tower.depth < 2 or tower.patches < 1:
-        raise CheckpointError(f"{where}: vision tower {timm_id!r} has impossible dimensions: {tower}")
+    if tower.embed_dim % tower.num_heads or tower.depth < 2 or tower.patches < 1 or tower.mlp_dim < 1:
+        raise CheckpointError(f"{where}vision tower {shown(timm_id)} has impossible dimensions: {tower}")
     return tower
 
 
-def _pictures(raw: dict[str, Any], preprocessor: dict[str, Any], towers: Sequence[Tower]) -> Pictures:
+def _pictures(config: Said, preprocessor: Said, towers: Sequence[Tower]) -> Pictures:
     """The stored `tvf_…` values win, as in the original processor, where they overwrite what its constructor derived."""
-    normalize = preprocessor.get("tvf_normalize_params")
-    means = [one["mean"] for one in normalize] if normalize else preprocessor.get("means") or [tower.mean for tower in towers]
-    stds = [one["std"] for one in normalize] if normalize else preprocessor.get("stds") or [tower.std for tower in towers]
+    stored = preprocessor.listed("tvf_normalize_params", dict, "objects with mean and std")
+    if stored is None:
+        means, stds = (preprocessor.listed(key, list, "means or deviations, one triple a tower") for key in ("means", "stds"))
+    else:
+        means, stds = [one.get("mean") for one in stored], [one.get("std") for one in stored]
+    means = means or [list(tower.mean) for tower in towers]
+    stds = stds or [list(tower.std) for tower in towers]
     if len(means) < len(towers) or len(stds) < len(towers):
-        raise CheckpointError(f"{PREPROCESSOR_FILE}: normalises {len(means)} pictures, the checkpoint has {len(towers)} towers")
-    rule = preprocessor.get("image_resize_strategy") or raw.get("image_resize_strategy") or "letterbox"
-    rule = "letterbox" if preprocessor.get("tvf_do_letterbox") else rule
-    if rule not in ("resize-naive", "letterbox"):
-        raise CheckpointError(f"image_resize_strategy {rule!r} is not supported; resize-naive and letterbox are")
-    fill = preprocessor.get("tvf_letterbox_fill") or [int(value * 255) for value in means[len(means) - 1]]
+        raise CheckpointError(f"{preprocessor.place}normalises {len(means)} pictures, the checkpoint has {len(towers)} towers")
+    rule = _resize_rule(config, preprocessor)
+    triples = tuple(_mean(preprocessor, mean) for mean in means)
     return Pictures(
         resize=rule,
-        letterbox_fill=_triple(fill) if rule == "letterbox" else None,
-        means=tuple(_triple(mean) for mean in means[: len(towers)]),
-        stds=tuple(_triple(std) for std in stds[: len(towers)]),
+        letterbox_fill=_fill(preprocessor, triples[-1]) if rule == "letterbox" else None,
+        means=triples[: len(towers)],
+        stds=tuple(_std(preprocessor, std) for std in stds[: len(towers)]),
     )
 
 
-def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
+def _resize_rule(config: Said, preprocessor: Said) -> str:
+    rule = preprocessor.values.get("image_resize_strategy") or config.values.get("image_resize_strategy") or "letterbox"
+    rule = "letterbox" if preprocessor.flag("tvf_do_letterbox") else rule
+    if rule not in ("resize-naive", "letterbox"):
+        raise CheckpointError(
+            f"{config.place}image_resize_strategy {shown(rule)} is not supported; resize-naive and letterbox are"
+        )
+    return str(rule)
+
+
+def _mean(said: Said, values: object) -> tuple[float, float, float]:
+    first, second, third = _triple(said, values)
+    return (first, second, third)
+
+
+def _std(said: Said, values: object) -> tuple[float, float, float]:
+    first, second, third = _triple(said, values)
+    if not all(_STD_RANGE[0] <= one <= _STD_RANGE[1] for one in (first, second, third)):
+        raise CheckpointError(f"{said.place}the deviation {shown(values)} must be above 0: pixels are divided by it")
+    return (first, second, third)
+
+
+def _fill(said: Said, mean: tuple[float, float, float]) -> tuple[int, int, int]:
+    """The colour of the letterbox' border, else the mean as the original derives it."""
+    values = said.values.get("tvf_letterbox_fill")
+    values = [int(one * 255) for one in mean] if values is None else values
+    first, second, third = _triple(said, values)
+    if not all(isinstance(one, int) and 0 <= one <= 255 for one in (first, second, third)):
+        raise CheckpointError(f"{said.place}the letterbox' fill {shown(values)} must be three whole numbers from 0 to 255")
+    return (int(first), int(second), int(third))
+
+
+def _triple(said: Said, values: object) -> list[Any]:
+    if not isinstance(values, list) or not all(is_number(one) for one in values):
+        raise CheckpointError(f"{said.place}a mean, deviation or fill is {shown(values)}, it must be three finite numbers")
     if len(values) != 3:
-        raise CheckpointError(f"{PREPROCESSOR_FILE}: a mean, deviation or fill has {len(values)} channels instead of 3")
-    return (values[0], values[1], values[2])
+        raise CheckpointError(f"{said.place}a mean, deviation or fill has {len(values)} channels instead of 3")
+    return values

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 
 from export.contract.facts import Instruction
 from export.contract.manifest import ManifestError
-from export.contract.tokenize import InstructionTokenizer
+from export.contract.tokenize import InstructionTokenizer, load_tokenizer
 from export.policies.adapter import CheckpointError
-from export.policies.openvla.config import CONFIG_FILE, OpenVlaConfig, read_json
+from export.policies.openvla.config import CONFIG_FILE, OpenVlaConfig
+from export.policies.openvla.said import read_json
 
 TOKENIZER_FILE = "tokenizer.json"
 BOS, EMPTY = 1, 29871  # "<s>", and the "▁" that stood between prompt and actions in training
@@ -57,9 +58,10 @@ def read_instruction(folder: Path, config: OpenVlaConfig, *, tensor: str) -> Ins
 def _tokenizer(path: Path) -> Tokenizer:
     if not path.exists():
         raise CheckpointError(f"{path}: not found; save it with transformers' AutoTokenizer(…, use_fast=True).save_pretrained")
-    if "model" not in read_json(path):
-        raise CheckpointError(f"{path}: not a tokenizer; download it again")
-    return Tokenizer.from_file(str(path))
+    try:
+        return load_tokenizer(path)
+    except ManifestError as error:
+        raise CheckpointError(f"{error}; download it again") from None
 
 
 def _refuse_other_vocabulary(tokenizer: Tokenizer, config: OpenVlaConfig, folder: Path) -> None:

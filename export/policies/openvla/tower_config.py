@@ -6,7 +6,8 @@ A rule per family instead of a table per id, because sizes and patch sizes are p
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+
+from export.policies.openvla.said import LAYERS, PIXELS, WIDTH, Said
 
 # embed_dim, depth, heads, mlp_ratio of timm's sizes. DINOv2's giant has another feed-forward (SwiGLU) and is left out.
 _SIZES: dict[str, tuple[int, int, int, float]] = {
@@ -105,25 +106,32 @@ def known_tower(timm_id: str, *, image_size: int, activation: str | None) -> Tow
         return None
     width, depth, heads, ratio = _SIZES[size[1]]
     dimensions = {"embed_dim": width, "depth": depth, "num_heads": heads, "mlp_ratio": ratio}
-    return sized_tower(timm_id, image_size=image_size, activation=activation, dimensions=dimensions)
+    said = Said(values=dimensions, place=f"{timm_id}: ")
+    return sized_tower(timm_id, image_size=image_size, activation=activation, said=said)
 
 
-def sized_tower(timm_id: str, *, image_size: int, activation: str | None, dimensions: dict[str, Any]) -> Tower | None:
-    """A tower whose dimensions stand in the checkpoint's `vision_towers`; family and patch size follow from the id if absent."""
-    patch = re.search(r"patch(\d+)", timm_id)
-    patch_size = dimensions.get("patch_size") or (int(patch[1]) if patch else None)
-    family = _family(str(dimensions.get("kind") or _kind(timm_id)))
-    if family is None or patch_size is None or not {"embed_dim", "depth", "num_heads"} <= dimensions.keys():
+def sized_tower(timm_id: str, *, image_size: int, activation: str | None, said: Said) -> Tower | None:
+    """A tower whose dimensions stand in the checkpoint's `vision_towers`; family and patch size follow from the id if absent.
+
+    None where nothing is known about it; CheckpointError where a dimension is none.
+    """
+    patch = re.search(r"patch(\d{1,4})", timm_id)
+    patch_size = said.whole("patch_size", int(patch[1]) if patch else 0, most=PIXELS)
+    family = _family(str(said.values.get("kind") or _kind(timm_id)))
+    if family is None or not patch_size or not {"embed_dim", "depth", "num_heads"} <= said.values.keys():
         return None
-    width = int(dimensions["embed_dim"])
+    width = said.required("embed_dim", most=WIDTH)
+    ratio = said.above_zero("mlp_ratio", 4.0)
+    if width * ratio > WIDTH:
+        raise said.refusal("mlp_ratio", f"so small that the width stays below {WIDTH:,}")
     return replace(
         family,
         timm_id=timm_id,
         image_size=image_size,
-        patch_size=int(patch_size),
+        patch_size=patch_size,
         embed_dim=width,
-        depth=int(dimensions["depth"]),
-        num_heads=int(dimensions["num_heads"]),
-        mlp_dim=int(width * float(dimensions.get("mlp_ratio", 4.0))),
+        depth=said.required("depth", most=LAYERS),
+        num_heads=said.required("num_heads", most=WIDTH),
+        mlp_dim=int(width * ratio),
         activation=activation or family.activation,
     )

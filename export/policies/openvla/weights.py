@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from export.policies.adapter import CheckpointError
-from export.policies.openvla.config import read_json
+from export.policies.openvla.said import read_json
 from export.progress import counted
 
 INDEX_FILE, SINGLE_FILE = "model.safetensors.index.json", "model.safetensors"
@@ -29,8 +29,11 @@ def load(network: nn.Module, folder: Path, *, dtype: torch.dtype | None = None) 
     """
     expected = network.state_dict()
     with ExitStack() as stack:
-        files = {path: _opened(path, stack) for path in _shards(folder)}
-        places = {name: file for file in files.values() for name in file.keys() if not name.endswith(_DERIVED)}  # noqa: SIM118 -- no mapping
+        index = _index(folder)
+        files = {path.name: _opened(path, stack) for path in _shards(folder, index)}
+        held = {path: [name for name in file.keys() if not name.endswith(_DERIVED)] for path, file in files.items()}  # noqa: SIM118 -- no mapping
+        _refuse_other_shards(folder, index, held)
+        places = {name: files[path] for path, names in held.items() for name in names}
         _check_names(expected.keys(), places.keys(), folder)
         found = {}
         with counted("reading weights", len(expected)) as tick:
@@ -41,21 +44,47 @@ def load(network: nn.Module, folder: Path, *, dtype: torch.dtype | None = None) 
     network.requires_grad_(requires_grad=False)
 
 
-def _shards(folder: Path) -> list[Path]:
-    if (folder / INDEX_FILE).exists():
-        names = read_json(folder / INDEX_FILE).get("weight_map")
-        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-            raise CheckpointError(f"{folder / INDEX_FILE}: has no weight_map; download it again")
-        shards = [folder / Path(name).name for name in sorted(set(names.values()))]
-    else:
-        shards = [folder / SINGLE_FILE]
+def _index(folder: Path) -> dict[str, str]:
+    """The shard of each tensor as the index says it; empty without an index."""
+    if not (folder / INDEX_FILE).exists():
+        return {}
+    names = read_json(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"{folder / INDEX_FILE}: has no weight_map; download it again")
+    return {name: Path(shard).name for name, shard in names.items() if not name.endswith(_DERIVED)}
+
+
+def _shards(folder: Path, index: dict[str, str]) -> list[Path]:
+    shards = [folder / name for name in sorted(set(index.values()) or {SINGLE_FILE})]
     missing = [path.name for path in shards if not path.exists()]
     if missing:
         raise CheckpointError(f"{folder}: {_some(missing)} missing; download the checkpoint again (safetensors, not .bin)")
     return shards
 
 
+def _refuse_other_shards(folder: Path, index: dict[str, str], held: dict[str, list[str]]) -> None:
+    """Each tensor must lie in one shard, and in the one that the index says."""
+    found: dict[str, str] = {}
+    for shard, names in held.items():
+        for name in names:
+            if name in found:
+                raise CheckpointError(
+                    f"{folder}: {name} is in both {found[name]} and {shard}; they are of different downloads, take one of them"
+                )
+            found[name] = shard
+    wrong = sorted(name for name in index.keys() | found.keys() if index and index.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        said, held_by = index.get(name, "no shard"), found.get(name, "none of the shards")
+        raise CheckpointError(
+            f"{folder / INDEX_FILE}: says {said} for {name}, which is in {held_by}; index and shards are of different downloads, "
+            "download them again"
+        )
+
+
 def _opened(path: Path, stack: ExitStack) -> safe_open:
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise CheckpointError(f"{path}: not a file; download it again")
     try:
         return stack.enter_context(safe_open(path, framework="pt"))
     except (SafetensorError, OSError, RuntimeError) as error:

@@ -4,7 +4,6 @@ The statistics in `config.json` are the base model's and are never read: they wo
 It knows no robot: which of the recorded bounds count is the recipe's business. Called by `policy`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 
 from export.contract.statistics import Bounds
 from export.policies.adapter import CheckpointError
-from export.policies.openvla.config import read_json
+from export.policies.openvla.said import is_number, read_json
 from export.policies.openvla_oft.recipe import Scheme
 
 FILE = "dataset_statistics.json"
@@ -78,7 +77,6 @@ def _bounds(entry: object, where: str, scheme: Scheme) -> Bounds:
 
 
 def _numbers(values: object, where: str) -> tuple[float, ...]:
-    is_list = isinstance(values, list) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if not isinstance(values, list) or not is_list or not all(math.isfinite(value) for value in values):
+    if not isinstance(values, list) or not all(is_number(value) for value in values):
         raise CheckpointError(f"{where} is no list of finite numbers")
     return tuple(float(value) for value in values)

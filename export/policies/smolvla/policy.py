@@ -10,10 +10,11 @@ import torch
 from tokenizers import Tokenizer
 
 from export.contract.facts import Instruction, Noise
-from export.contract.tokenize import InstructionTokenizer
+from export.contract.manifest import ManifestError
+from export.contract.tokenize import InstructionTokenizer, load_tokenizer
 from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 from export.policies.lerobot.facts import Facts, gather
-from export.policies.lerobot.layout import CONFIG_FILE, STATE, WEIGHTS_FILE, Weights, load, read_json, read_settings, read_tensors
+from export.policies.lerobot.layout import CONFIG_FILE, STATE, WEIGHTS_FILE, Weights, load, read_settings, read_tensors
 from export.policies.lerobot.named import INSTRUCTION_TENSOR, NOISE_TENSOR
 from export.policies.lerobot.normalisation import (
     PREPROCESSOR_FILE,
@@ -99,9 +100,10 @@ def _layout(folder: Path, settings: SmolVlaSettings, weights: Weights, *, vlm: P
 
 
 def _tokenizer(path: Path) -> Tokenizer:
-    if not isinstance(read_json(path).get("model"), dict):
-        raise CheckpointError(f"{path}: not a tokenizer")
-    return Tokenizer.from_file(str(path))
+    try:
+        return load_tokenizer(path)
+    except ManifestError as error:
+        raise CheckpointError(f"{error}; fetch it again") from None
 
 
 def _instruction(folder: Path, settings: SmolVlaSettings, tokenizer: Tokenizer) -> Instruction:

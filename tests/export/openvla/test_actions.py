@@ -52,8 +52,12 @@ def test_keys_of_different_lengths_need_a_choice(tmp_path: Path) -> None:
         ({"action": {"q01": [0.0], "q99": [float("nan")]}}, "finite numbers"),
         ({"action": {"q01": 0.0, "q99": 1.0}}, "finite numbers"),
         ({"action": {"q01": [1.0], "q99": [0.0]}}, "q01 is above q99"),
+        ({"action": {"q01": [False], "q99": [True]}}, "finite numbers"),
+        ({"action": {"q01": [-(10**400)], "q99": [1.0]}}, "finite numbers"),
+        ({"action": {"q01": [-1e300], "q99": [1.0]}}, "finite numbers"),
+        *(({"action": {"q01": [0.0], "q99": [1.0], "mask": mask}}, "true and false") for mask in (3, True, ["false"], "1", [1])),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_statistics_that_scale_nothing_are_named(tmp_path: Path, entry: Any, said: str) -> None:
     with pytest.raises(CheckpointError) as refused:

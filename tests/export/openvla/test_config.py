@@ -1,6 +1,7 @@
 """A checkpoint's config becomes frozen facts, with the original's defaults, and one line when it cannot."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,114 @@ def test_what_cannot_be_built_is_one_line(tmp_path: Path, changes: dict[str, Any
         _read(tmp_path, **changes)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+TOWER = {"kind": "siglip", "embed_dim": 24, "depth": 3, "num_heads": 3}
+NAN = float("nan")
+
+
+def _refused(folder: Path, said: str, **changes: Any) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        _read(folder, **changes)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("text", [[1], "llama", 3, True])
+@pytest.mark.parametrize("key", ["text_config", "rope_parameters"])
+def test_a_part_that_is_no_object_is_named(tmp_path: Path, key: str, text: object) -> None:
+    changes = {key: text} if key == "text_config" else {"text_config": {key: text}}
+    _refused(tmp_path, f"{key} is {text!r}, it must be an object", **changes)
+
+
+@pytest.mark.parametrize("value", [None, "x", NAN, -1e-6, 0, True, [1], 10**400])
+@pytest.mark.parametrize("key", ["rms_norm_eps", "rope_theta"])
+def test_a_factor_that_is_no_number_is_named(tmp_path: Path, key: str, value: object) -> None:
+    _refused(tmp_path, f"text_config.{key} is ", text_config={key: value})
+    if key == "rope_theta":
+        _refused(tmp_path, "rope_parameters.rope_theta is ", text_config={"rope_parameters": {key: value}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"text_config": {"hidden_size": 10**12}}, "hidden_size is 1000000000000, it must be a whole number from 1 to 1,000,000"),
+        (
+            {"text_config": {"num_hidden_layers": 10**9}},
+            "num_hidden_layers is 1000000000, it must be a whole number from 1 to 1,000",
+        ),
+        ({"text_config": {"vocab_size": 10**8}}, "a whole number from 1 to 10,000,000"),
+        ({"text_config": {"hidden_size": 96, "num_attention_heads": 32}}, "need it even"),
+        ({"text_config": {"model_type": ["llama"]}}, "language model ['llama']"),
+        ({"n_action_bins": 1}, "n_action_bins is 1, it must be a whole number from 2"),
+        ({"n_action_bins": 10**4000}, "n_action_bins is 1000"),
+        ({"use_fused_vision_backbone": "yes"}, "use_fused_vision_backbone is 'yes', it must be true or false"),
+        ({"timm_override_act_layers": [3, 4]}, "timm_override_act_layers is [3, 4]"),
+        *(({"timm_model_ids": ids}, "timm_model_ids is") for ids in ([1, 2], {"a": 1}, "vit", [None, None], [])),
+        *(
+            ({"image_sizes": sizes}, "image_sizes is")
+            for sizes in (-28, 0, 28.5, [[224], [224]], [None, None], [True, True], "224", {"a": 1}, [-28, -28], 10**9, [])
+        ),
+        *(({"vision_towers": towers}, "vision_towers is") for towers in (["x"], "x", {"a": 1}, [None, None])),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_value_that_no_network_has_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    _refused(tmp_path, said, **changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("embed_dim", value) for value in ("x", None, -24, 0, 2.5, 10**12)),
+        *(("num_heads", value) for value in (0, -3, "x", None)),
+        *(("depth", value) for value in (10**9, "x", None, -1)),
+        *(("mlp_ratio", value) for value in ("x", -1, NAN, None, 1e9)),
+        *(("patch_size", value) for value in ("a", -14, 0, 1.5)),
+    ],
+)
+def test_a_tower_s_dimension_that_is_none_is_named(tmp_path: Path, key: str, value: object) -> None:
+    _refused(tmp_path, f"vision_towers.{key} is {value!r}", vision_towers=[TOWER | {key: value}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "said"),
+    [
+        *(({"means": means}, "means is") for means in ("0.5", [0.5, 0.5, 0.5], [None, None], {"a": 1}, [])),
+        *(
+            ({"means": [mean] * 2}, "it must be three finite numbers")
+            for mean in (["0.5"] * 3, [None] * 3, [[0.5] * 3] * 3, [NAN] * 3)
+        ),
+        ({"stds": [["1"] * 3] * 2}, "it must be three finite numbers"),
+        *(({"stds": [[1.0, std, 1.0]] * 2}, "pixels are divided by it") for std in (0, 0.0, -0.5, 1e-300)),
+        *(({"tvf_normalize_params": stored}, "tvf_normalize_params is") for stored in ("x", ["x"], {"a": 1}, 3)),
+        ({"tvf_normalize_params": [{}, {}]}, "is None, it must be three finite numbers"),
+        *(
+            ({"tvf_do_letterbox": True, "tvf_letterbox_fill": fill}, "from 0 to 255")
+            for fill in ([300, 0, 0], [1.5, 0, 0], [-1, 0, 0])
+        ),
+        ({"tvf_do_letterbox": True, "tvf_letterbox_fill": "abc"}, "is 'abc', it must be three finite numbers"),
+        ({"tvf_do_letterbox": True, "means": [[2.0] * 3] * 2}, "from 0 to 255"),
+        ({"tvf_do_letterbox": "no"}, "it must be true or false"),
+        ({"image_resize_strategy": ["letterbox"]}, "image_resize_strategy ['letterbox']"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_preprocessor_that_makes_no_pixels_is_named(tmp_path: Path, preprocessor: dict[str, Any], said: str) -> None:
+    _refused(tmp_path, said, preprocessor=preprocessor)
+
+
+def test_nesting_without_end_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"a": ' + "[" * 200_000)
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        read_config(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(CheckpointError, match="not a file"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"config"'])

@@ -1,6 +1,7 @@
 """A checkpoint is asked in its own words, and a tokenizer that is not its own is refused before it can shift actions."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,22 @@ def test_ids_that_mean_words_mean_nothing_else(folder: Path, changes: dict[str, 
 def test_the_reference_tokenizer_is_llama_s(openvla_tiny: Path) -> None:
     tokenizer = Tokenizer.from_file(str(openvla_tiny / "tokenizer.json"))
     assert (tokenizer.id_to_token(29871), tokenizer.get_vocab_size(with_added_tokens=False)) == ("▁", 32000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"model": 1}', '{"model": {"type": "Telepathy"}}', '{"model": {}}', '{"model": ' + "[" * 200_000],
+    ids=lambda text: str(text)[:40],
+)
+def test_what_is_no_tokenizer_is_one_line(folder: Path, text: str) -> None:
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"not a tokenizer.*; download it again") as refused:
+        _instruction(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
+    with pytest.raises(CheckpointError, match="no tokenizer; download it again"):
+        _instruction(folder)

@@ -1,6 +1,7 @@
 """Published files fill the network as they are, and every way in which they can be wrong is one line that names it."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,3 +143,45 @@ def test_an_index_cannot_point_out_of_the_folder(folder: Path, tmp_path: Path) -
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     save_file(load_file(folder / LAST_SHARD), tmp_path.parent / "elsewhere.safetensors")
     assert "elsewhere.safetensors missing" in _refusal(folder)
+
+
+def _in_index(folder: Path, name: str, shard: str) -> None:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"][name] = shard
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_an_index_that_names_a_tensor_of_no_shard_is_refused(folder: Path) -> None:
+    _in_index(folder, "projector.fc9.bias", LAST_SHARD)
+    assert f"says {LAST_SHARD} for projector.fc9.bias, which is in none of the shards" in _refusal(folder)
+
+
+def test_an_index_that_names_another_shard_is_refused(folder: Path) -> None:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    name = next(name for name, shard in index.items() if shard != LAST_SHARD)
+    _in_index(folder, name, LAST_SHARD)
+    assert f"says {LAST_SHARD} for {name}, which is in {index[name]}" in _refusal(folder)
+
+
+def test_a_tensor_that_the_index_leaves_out_is_refused(folder: Path) -> None:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    del index["weight_map"]["projector.fc3.bias"]
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "says no shard for projector.fc3.bias" in _refusal(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(folder: Path) -> None:
+    first = folder / "model-00001-of-00003.safetensors"
+    name, tensor = next(iter(load_file(first).items()))
+    save_file(load_file(folder / LAST_SHARD) | {name: tensor}, folder / LAST_SHARD)
+    assert f"{name} is in both {first.name} and {LAST_SHARD}" in _refusal(folder)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_shard_that_is_no_file_is_named_and_not_waited_for(folder: Path, kind: str) -> None:
+    (folder / LAST_SHARD).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / LAST_SHARD)
+    else:
+        (folder / LAST_SHARD).mkdir()
+    assert f"{LAST_SHARD}: not a file" in _refusal(folder)
