@@ -13,20 +13,31 @@ from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
 class Family:
     """A module with `open_checkpoint(options) -> Policy`, and what its checkpoints are, for the command's help.
 
-    `default_robots` is what it takes without `--robot`: empty where the checkpoint tells, None where somebody must say it.
+    `default_robots` is what it takes without `--robot`: empty where the checkpoint tells, or the family asks for it.
     """
 
     module: str
     checkpoints: str
-    default_robots: tuple[str, ...] | None = None
+    default_robots: tuple[str, ...] = ()
     takes_crop: bool = False  # whether an operator may state crop and rotation; elsewhere the checkpoint's own files do
 
 
+# What a value of another type or size than any checkpoint has ends in, where a family did not foresee it.
+DATA_ERRORS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    ArithmeticError,
+)
+_SHOWN = 200
 FAMILIES: dict[str, Family] = {
     "openvla-oft": Family(
         module="export.policies.openvla_oft",
         checkpoints="OpenVLA-OFT with an L1 regression head, as its training run wrote it",
-        default_robots=(),
     ),
     "tabletop": Family(module="export.policies.tabletop", checkpoints="the policy that ships, from committed weights"),
     "openvla": Family(
@@ -50,5 +61,12 @@ def open_policy(family: str, options: CheckpointOptions) -> Policy:
         module = importlib.import_module(FAMILIES[family].module)
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{family} needs the package {error.name}, which is not installed here") from None
-    policy: Policy = module.open_checkpoint(options)
+    try:
+        policy: Policy = module.open_checkpoint(options)
+    except DATA_ERRORS as error:
+        text = " ".join(str(error).split())[:_SHOWN]
+        raise CheckpointError(
+            f"{options.checkpoint}: cannot be opened as {family} ({type(error).__name__}: {text}); "
+            "its files hold something that no checkpoint of this family has, download them again"
+        ) from error
     return policy

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from export.__main__ import app, command_of
 from export.contract.manifest import load_manifest
-from export.families import FAMILIES, Family, open_policy
+from export.families import DATA_ERRORS, FAMILIES, Family, open_policy
 from export.policies.adapter import CheckpointError, CheckpointOptions
 
 pytestmark = pytest.mark.export
@@ -145,9 +145,30 @@ def test_a_package_that_a_family_needs_is_named(monkeypatch: pytest.MonkeyPatch,
         open_policy("needy", options)
 
 
-def test_a_robot_that_nobody_names_is_asked_for(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["act", "--checkpoint", str(tmp_path), "--name", "mine", "--repository", str(tmp_path)])
-    assert (result.exit_code, result.stdout) == (1, "a checkpoint does not say which robot it moves: give --robot\n")
+def test_all_that_nobody_says_is_asked_for_at_once(tmp_path: Path) -> None:
+    shutil.copytree("tests/fixtures/act_tiny", tmp_path / "act_tiny")
+    config = json.loads((tmp_path / "act_tiny" / "config.json").read_text())
+    (tmp_path / "act_tiny" / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "license"}))
+    words = ["--checkpoint", str(tmp_path / "act_tiny"), "--name", "mine", "--repository", str(tmp_path)]
+    result = CliRunner().invoke(app, ["act", *words])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    for option in ("--robot", "--kind", "--control-hz", "--licence"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize("error", DATA_ERRORS, ids=lambda error: error.__name__)
+def test_what_a_family_did_not_foresee_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[Exception]
+) -> None:
+    def surprised(options: CheckpointOptions) -> None:
+        raise error("first line\nsecond line")
+
+    monkeypatch.setattr("tests.export.tiny_policy.open_checkpoint", surprised)
+    monkeypatch.setitem(FAMILIES, "tiny", Family(module="tests.export.tiny_policy", checkpoints="nothing"))
+    with pytest.raises(CheckpointError) as refused:
+        open_policy("tiny", CheckpointOptions(checkpoint=tmp_path, name="x", robots=("ur5e",)))
+    assert f"{tmp_path}: cannot be opened as tiny ({error.__name__}: " in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_family_that_reads_its_own_crop_refuses_the_operators(tmp_path: Path) -> None:

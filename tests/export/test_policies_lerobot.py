@@ -1,7 +1,9 @@
 """Reading LeRobot's folder: both generations of statistics, and one line about whatever is wrong with a file."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -185,3 +187,56 @@ def test_an_unknown_way_of_scaling_is_refused(spoiled: Spoiled) -> None:
 def test_a_folder_of_another_family_says_so() -> None:
     with pytest.raises(CheckpointError, match="is a 'act' policy, not 'smolvla'"):
         read_settings(FIXTURES / "act_tiny", "smolvla", Settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"chunk_size": 10**12}, "chunk_size: Input should be less than or equal to 1000000"),
+        ({"chunk_size": "x"}, "chunk_size: "),
+        ({"input_features": ["x"]}, "input_features: "),
+        (
+            {"input_features": {"observation.images.top": {"type": "VISUAL", "shape": [3, 64, 10**5]}}},
+            "no camera has 100000 pixels",
+        ),
+        ({"normalization_mapping": 3}, "normalization_mapping: "),
+        ({"empty_cameras": 10**9}, "empty_cameras: "),
+    ],
+    ids=str,
+)
+def test_a_setting_that_no_policy_has_is_named(spoiled: Spoiled, changes: dict[str, Any], said: str) -> None:
+    spoiled.config(**changes)
+    assert said in _refusal(spoiled.folder)
+
+
+@pytest.mark.parametrize(
+    ("step", "change", "said"),
+    [
+        (3, {"norm_map": ["x"]}, "norm_map of 'normalizer_processor' is ['x']"),
+        (3, {"norm_map": {"STATE": 3}}, "norm_map of 'normalizer_processor'"),
+        (3, {"eps": "x"}, "eps of 'normalizer_processor' is 'x'"),
+        (3, {"eps": -1}, "eps of 'normalizer_processor' is -1"),
+        (0, {"rename_map": ["x"]}, "rename_map is ['x']"),
+    ],
+    ids=str,
+)
+def test_a_step_that_scales_nothing_is_named(spoiled: Spoiled, step: int, change: dict[str, Any], said: str) -> None:
+    spoiled.json("policy_preprocessor.json", lambda found: found["steps"][step]["config"].update(change))
+    assert said in _refusal(spoiled.folder)
+
+
+@pytest.mark.parametrize("config", ["x", None, 3])
+def test_a_step_without_a_config_of_its_own_is_named(spoiled: Spoiled, config: object) -> None:
+    spoiled.json("policy_preprocessor.json", lambda found: found["steps"][3].update(config=config))
+    assert "the config of a step is no object" in _refusal(spoiled.folder)
+
+
+def test_nesting_without_end_is_no_traceback(spoiled: Spoiled) -> None:
+    (spoiled.folder / "config.json").write_text('{"a": ' + "[" * 200_000)
+    assert "nested too deeply" in _refusal(spoiled.folder)
+
+
+def test_a_pipe_is_not_waited_for(spoiled: Spoiled) -> None:
+    (spoiled.folder / "config.json").unlink()
+    os.mkfifo(spoiled.folder / "config.json")
+    assert "config.json: not a file" in _refusal(spoiled.folder)

@@ -12,11 +12,12 @@ from pydantic import Field
 from export.policies.act.network import ACTIVATIONS, Act, Layout, Scalings, Transformer
 from export.policies.act.resnet import BACKBONES, Shape, shape_of
 from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
-from export.policies.lerobot.facts import Facts, gather
+from export.policies.lerobot.facts import Facts, gather, stated
 from export.policies.lerobot.layout import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     FeatureType,
+    Repeats,
     Settings,
     Size,
     Weights,
@@ -42,8 +43,8 @@ class ActSettings(Settings):
     n_heads: Size
     dim_feedforward: Size
     feedforward_activation: str
-    n_encoder_layers: Size
-    n_decoder_layers: Size
+    n_encoder_layers: Repeats
+    n_decoder_layers: Repeats
     latent_dim: Size
     temporal_ensemble_coeff: float | None = Field(default=None)
 
@@ -53,6 +54,7 @@ def open_checkpoint(options: CheckpointOptions) -> Policy:
     folder = options.checkpoint
     settings = read_settings(folder, FAMILY, ActSettings)
     _refuse(folder / CONFIG_FILE, settings)
+    stated(options)  # which fails before gigabytes are read
     stored = read_tensors(folder / WEIGHTS_FILE)
     scalings = read_normalisation(folder, settings, stored)
     facts = gather(options, settings, scalings, are_cameras_known=True)

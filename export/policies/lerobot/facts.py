@@ -20,6 +20,7 @@ from export.policies.lerobot.named import ACTION_TENSOR, STATE_TENSOR
 from export.policies.lerobot.normalisation import Normalisation, Scaling
 
 ROBOT_FILE = "robot.json"
+_MOST_HZ = 1e6
 _UNNAMED = "checkpoint"  # the un-normalisation key where no data set is named
 
 
@@ -131,25 +132,44 @@ def camera_names(settings: Settings, scalings: Normalisation) -> dict[str, str]:
     return {key: name.removeprefix("observation.").removeprefix("images.") for key, name in said.items()}
 
 
+def stated(options: CheckpointOptions) -> tuple[ActionKind, float, str]:
+    """Kind of action, rate and licence, as the options or the checkpoint's files say them.
+
+    Raises CheckpointError with every option that is needed because the checkpoint is silent, all at once.
+    """
+    folder, kind = options.checkpoint, options.kind
+    control_hz = options.control_hz or _rate(_training(folder))
+    licence = options.licence or read_json(folder / CONFIG_FILE).get("license")
+    if kind is None or control_hz is None or not licence or not options.robots:
+        wanted = {
+            "--robot (which it moves)": options.robots,
+            "--kind (what its actions are, for example joint_abs)": kind,
+            "--control-hz (actions a second that it was trained for)": control_hz,
+            "--licence (of the weights)": licence,
+        }
+        unsaid = ", ".join(option for option, said in wanted.items() if not said)
+        raise CheckpointError(f"{folder}: the checkpoint does not say everything: give {unsaid}")
+    return kind, control_hz, str(licence)
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    return read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).exists() else {}
+
+
+def _rate(training: dict[str, Any]) -> float | None:
+    """Actions a second; None where the training run does not say it."""
+    fps = _inside(training, "env", "fps")
+    return float(fps) if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps <= _MOST_HZ else None
+
+
 def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisation, *, are_cameras_known: bool) -> Facts:
     """All facts, or a CheckpointError that says where the missing one is to be given.
 
     `are_cameras_known`: whether `config.json` says truly which pictures of which size the network saw.
     """
     folder = options.checkpoint
-    training = read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).exists() else {}
-    config = read_json(folder / CONFIG_FILE)
-    if not options.robots:
-        raise CheckpointError("a checkpoint does not say which robot it moves: give --robot")
-    if options.kind is None:
-        raise CheckpointError("a LeRobot checkpoint does not say what its actions are: give --kind, for example joint_abs")
-    fps = _inside(training, "env", "fps")
-    control_hz = options.control_hz or (float(fps) if isinstance(fps, (int, float)) else None)
-    if control_hz is None:
-        raise CheckpointError("the checkpoint does not say how many actions a second it was trained for: give --control-hz")
-    licence = options.licence or config.get("license")
-    if not licence:
-        raise CheckpointError(f"{folder / CONFIG_FILE} names no licence: give --licence")
+    training, config = _training(folder), read_json(folder / CONFIG_FILE)
+    kind, control_hz, licence = stated(options)
     key = str(_inside(training, "dataset", "repo_id") or _UNNAMED)
     if options.unnorm_keys not in {None, (key,)}:
         raise CheckpointError(f"a LeRobot checkpoint has one set of statistics, here {key!r}: leave --unnorm-key out")
@@ -158,9 +178,9 @@ def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisati
         settings=settings,
         scalings=scalings,
         robot=_robot(folder, settings, None if are_cameras_known else tuple(camera_names(settings, scalings).values())),
-        kind=options.kind,
+        kind=kind,
         control_hz=control_hz,
-        licence=str(licence),
+        licence=licence,
         origin=str(config.get("repo_id") or folder.resolve().name),
         key=key,
     )

@@ -22,7 +22,10 @@ STATE, ACTION = "observation.state", "action"
 _COMPILED = "_orig_mod."  # torch.compile leaves it in the names of what it wrapped
 
 Weights = dict[str, Tensor]
-Size = Annotated[int, Field(gt=0)]
+# The most that is believed: a size that no network has would not fail but hang, or fill the memory.
+Size = Annotated[int, Field(gt=0, le=1_000_000)]
+Repeats = Annotated[int, Field(gt=0, le=1_000)]  # layers, steps
+_MOST_PIXELS = 10_000
 
 
 class FeatureType(StrEnum):
@@ -45,7 +48,7 @@ class Feature(BaseModel):
 class Settings(BaseModel):
     """What `config.json` says in every family; the rest of the file is about training."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     type: str
     n_obs_steps: int
     chunk_size: Size
@@ -54,7 +57,9 @@ class Settings(BaseModel):
     output_features: dict[str, Feature]
     normalization_mapping: dict[str, str]
     use_peft: bool = False
-    empty_cameras: int = 0  # that the pre-training knew and this robot has not: always black, so never asked for
+    empty_cameras: Annotated[int, Field(ge=0, le=1_000)] = (
+        0  # that the pre-training knew and this robot has not: always black, so never asked for
+    )
 
     @property
     def inputs(self) -> dict[str, Feature]:
@@ -102,10 +107,14 @@ def read_settings(folder: Path, family: str, shape: type[S]) -> S:
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file."""
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise CheckpointError(f"{path}: not a file; fetch it again")
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not there; give the folder that LeRobot saved, often named pretrained_model") from None
+    except RecursionError:
+        raise CheckpointError(f"{path}: cannot be read as JSON: nested too deeply; fetch it again") from None
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(found, dict):
@@ -158,6 +167,8 @@ def _refuse_unknown_features(path: Path, settings: Settings) -> None:
         raise CheckpointError(f"{path}: output_features must be one vector, {ACTION!r}")
     for key, one in settings.input_features.items():
         is_picture = one.type is FeatureType.VISUAL
+        if is_picture and max(one.shape, default=0) > _MOST_PIXELS:
+            raise CheckpointError(f"{path}: input_features: {key}: no camera has {max(one.shape)} pixels a side; fetch it again")
         if one.type is FeatureType.ACTION or len(one.shape) != (3 if is_picture else 1) or (is_picture and one.shape[0] != 3):
             raise CheckpointError(f"{path}: input_features: {key}: {one.type} of shape {one.shape} is not supported")
         if one.type is FeatureType.STATE and key != STATE:

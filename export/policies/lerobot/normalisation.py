@@ -170,6 +170,8 @@ def pipeline_steps(folder: Path, file: str) -> dict[str, dict[str, Any]]:
     steps = read_json(folder / file).get("steps")
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise CheckpointError(f"{folder / file}: holds no steps")
+    if not all(isinstance(step.get("config", {}), dict) for step in steps):
+        raise CheckpointError(f"{folder / file}: the config of a step is no object; fetch it again")
     found = {str(step.get("registry_name") or step.get("class")): step for step in steps}
     unknown = sorted(found.keys() - _KNOWN_STEPS[file])
     if unknown:
@@ -191,7 +193,9 @@ def _from_pipelines(folder: Path, settings: Settings) -> Normalisation:
     where, step = _read_step(folder, PREPROCESSOR_FILE, "normalizer_processor")
     inputs = {key: _scaling(where, key, one, step) for key, one in settings.inputs.items()}
     where, step = _read_step(folder, POSTPROCESSOR_FILE, "unnormalizer_processor")
-    names: dict[str, str] = steps.get("rename_observations_processor", {}).get("config", {}).get("rename_map", {})
+    names = steps.get("rename_observations_processor", {}).get("config", {}).get("rename_map", {})
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"{folder / PREPROCESSOR_FILE}: rename_map is {names!r}, not a name by another; fetch it again")
     renamed = {network: robot for robot, network in names.items()}
     return Normalisation(inputs=inputs, action=_scaling(where, ACTION, settings.output_features[ACTION], step), renamed=renamed)
 
@@ -205,10 +209,14 @@ def _read_step(folder: Path, file: str, name: str) -> tuple[Path, _Step]:
         raise CheckpointError(f"{folder / file}: normalize_observation_keys is not supported")
     if state is None:
         raise CheckpointError(f"{folder / file}: {name!r} was saved without statistics: train or fine-tune the policy first")
-    if Path(state).name != state:
+    if not isinstance(state, str) or Path(state).name != state:
         raise CheckpointError(f"{folder / file}: state_file {state!r} is not a file of this folder")
-    modes = _modes(config.get("norm_map", {}))
-    return folder / state, _Step(modes=modes, values=read_tensors(folder / state), epsilon=float(config.get("eps", EPSILON)))
+    modes, epsilon = config.get("norm_map", {}), config.get("eps", EPSILON)
+    if not isinstance(modes, dict) or not all(isinstance(mode, str) for mode in modes.values()):
+        raise CheckpointError(f"{folder / file}: norm_map of {name!r} is {modes!r}, not a way of scaling per kind of feature")
+    if not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
+        raise CheckpointError(f"{folder / file}: eps of {name!r} is {epsilon!r}, it must be a small number")
+    return folder / state, _Step(modes=_modes(modes), values=read_tensors(folder / state), epsilon=float(epsilon))
 
 
 def _modes(named: dict[str, str]) -> dict[FeatureType, str]:

@@ -13,7 +13,7 @@ from export.contract.facts import Instruction, Noise
 from export.contract.manifest import ManifestError
 from export.contract.tokenize import InstructionTokenizer, load_tokenizer
 from export.policies.adapter import CheckpointError, CheckpointOptions, Policy
-from export.policies.lerobot.facts import Facts, gather
+from export.policies.lerobot.facts import Facts, gather, stated
 from export.policies.lerobot.layout import CONFIG_FILE, STATE, WEIGHTS_FILE, Weights, load, read_settings, read_tensors
 from export.policies.lerobot.named import INSTRUCTION_TENSOR, NOISE_TENSOR
 from export.policies.lerobot.normalisation import (
@@ -48,6 +48,7 @@ def open_checkpoint(options: CheckpointOptions) -> Policy:
     """Reads everything once. Raises CheckpointError."""
     folder = options.checkpoint
     settings = read_settings(folder, FAMILY, SmolVlaSettings)
+    stated(options)  # which fails before gigabytes are read
     vlm = vlm_folder(folder, settings)
     stored = read_tensors(folder / WEIGHTS_FILE)
     settings = with_true_state(folder, settings, stored)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.policies.adapter import CheckpointError
-from export.policies.lerobot.layout import CONFIG_FILE, FeatureType, Settings, Size, Weights, read_json
+from export.policies.lerobot.layout import CONFIG_FILE, FeatureType, Repeats, Settings, Size, Weights, read_json
 from export.policies.smolvla.decoder import DecoderShape
 from export.policies.smolvla.network import Layout, Reading
 from export.policies.smolvla.vision import VisionShape
@@ -30,7 +30,7 @@ class SmolVlaSettings(Settings):
     adapt_to_pi_aloha: bool = False
     use_delta_joint_actions_aloha: bool = False
     tokenizer_max_length: Size
-    num_steps: Size
+    num_steps: Repeats
     vlm_model_name: str
     add_image_special_tokens: bool = False
     attention_mode: str = "cross_attn"
@@ -47,7 +47,7 @@ class SmolVlaSettings(Settings):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class _Vision(_Part):
