@@ -4,6 +4,7 @@ One command per family of `export.families`. Whatever goes wrong is one line tha
 """
 
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +19,13 @@ from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
 from export.commands_torch import build_torch
 from export.contract.facts import ActionKind
-from export.contract.manifest import ManifestError, load_manifest
+from export.contract.manifest import MANIFEST_FILE, NAME_PATTERN, ManifestError, load_manifest
 from export.families import FAMILIES, open_policy
 from export.golden import GoldenUnfit
 from export.in_process import RunFailed, RunnerUnavailable
 from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
-from export.place import PlaceRefused
+from export.place import PlaceRefused, naming
 from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
@@ -48,10 +49,11 @@ REFUSALS = (
     PrecisionError,
     RunFailed,
     RunnerUnavailable,
-    OSError,  # a full disk, a folder that may not be written: its text says which
+    OSError,  # a full disk, a folder that may not be written
 )
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
-Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
+Version = Annotated[int, typer.Option(min=1, max=2**31 - 1, help="The version that Triton serves it as.")]
+Published = Annotated[str, typer.Argument(help="The policy, as its folder in the repository is called.")]
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
@@ -96,6 +98,7 @@ def command_of(family: str) -> Callable[..., None]:
         version: Version = 1,
     ) -> None:
         with one_line_refusals():
+            _refuse_words(name, licence)
             options = CheckpointOptions(
                 checkpoint=checkpoint,
                 name=name,
@@ -119,15 +122,15 @@ for _name, _family in FAMILIES.items():
 
 @app.command("verify")
 def verify_bundle(
-    policy: str,
+    policy: Published,
     repository: Repository = REPOSITORY,
     triton: Annotated[
         str | None, typer.Option(help="HOST:PORT of a Triton's gRPC; without it, the bundle's runner in this process.")
     ] = None,
 ) -> None:
     """Check a bundle's hashes and run its golden vectors again."""
-    folder = repository / policy
     with one_line_refusals():
+        folder = _published(repository, policy)
         if triton is None:
             _show(verify(folder))
         else:
@@ -136,7 +139,7 @@ def verify_bundle(
 
 @app.command("card")
 def write_model_card(
-    policy: str,
+    policy: Published,
     repository: Repository = REPOSITORY,
     evaluation: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="An evaluation's JSON, to keep with the bundle and show.")
@@ -144,11 +147,23 @@ def write_model_card(
 ) -> None:
     """Write the model card again, after a benchmark or an evaluation."""
     with one_line_refusals():
-        load_manifest(repository / policy)
+        folder = _published(repository, policy)
+        load_manifest(folder)
         if evaluation is not None:
-            shutil.copy(evaluation, repository / policy / EVALUATION_FILE)
-        write_card(repository / policy)
+            with naming(folder / EVALUATION_FILE):
+                shutil.copy(evaluation, folder / EVALUATION_FILE)
+        write_card(folder)
     console.print(f"wrote {repository / policy / 'MODEL_CARD.md'}")
+
+
+def _published(repository: Path, policy: str) -> Path:
+    """The bundle's folder. Raises ManifestError with those that there are."""
+    folder = repository / policy
+    if not (folder / MANIFEST_FILE).exists():
+        known = ", ".join(sorted(found.parent.name for found in repository.glob(f"*/{MANIFEST_FILE}")))
+        there = f"there are {known}" if known else "there is none, export one first"
+        raise ManifestError(f"{folder}: no manifest, so no policy {policy!r} is there; in {repository} {there}")
+    return folder
 
 
 @contextmanager
@@ -157,8 +172,26 @@ def one_line_refusals() -> Iterator[None]:
     try:
         yield
     except REFUSALS as refusal:
-        console.print(str(refusal).replace("\n", " "), style="red", markup=False)
+        console.print(_line(refusal), style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+def _line(refusal: Exception) -> str:
+    """In place of `[Errno 27] File too large`: the file, and what is wrong with it."""
+    if isinstance(refusal, OSError) and refusal.filename is not None and refusal.strerror:
+        return f"{refusal.filename}: {refusal.strerror}; choose another place, or make room for it"
+    return " ".join(str(refusal).split("\n"))
+
+
+def _refuse_words(name: str, licence: str | None) -> None:
+    """What can be said about the options before a checkpoint is read."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise CheckpointError(
+            f"--name is {name!r}; it becomes a folder and a model in Triton, so it may hold letters, digits, '.', '_' and '-', "
+            "begins with a letter or digit and has at most 128 characters"
+        )
+    if licence is not None and not licence.strip():
+        raise CheckpointError("--licence is empty: name the licence of the weights, for example Apache-2.0, or leave it out")
 
 
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
@@ -193,5 +226,10 @@ app.command("build-engine")(one_line_refusals()(build_engine))
 app.command("build-torch")(one_line_refusals()(build_torch))
 
 
+def run() -> None:
+    """Reads the process' arguments and ends the process."""
+    app(prog_name="vlaapi export")
+
+
 if __name__ == "__main__":
-    app()
+    run()

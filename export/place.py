@@ -74,6 +74,17 @@ def put(fresh: Path, place: Path) -> None:
         fresh.rename(place)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What fails inside for want of room says so about `path`: a failed write does not know its own file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def _exchange(one: Path, other: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:

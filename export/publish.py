@@ -20,7 +20,7 @@ from export.contract.tokenize import InstructionTokenizer
 from export.golden import Golden, load_golden
 from export.in_process import BACKEND, runner_file
 from export.parity import Agreement
-from export.place import put, refuse_foreign, refuse_full_disk, workplace
+from export.place import naming, put, refuse_foreign, refuse_full_disk, workplace
 from export.policies.adapter import Policy
 from export.progress import counted, working
 from export.proof import Proofs, load_proofs, prove_variants, save_proofs
@@ -86,17 +86,18 @@ def _build(policy: Policy, manifest: Manifest, fresh: Path) -> Golden:
         raise ManifestError(f"variants: the policy is served by {policy.runner().name}, {manifest.served} says otherwise")
     golden = _golden(policy, manifest)
     golden.refuse_unfit(manifest)
-    golden.save(fresh)
+    with naming(fresh / bundle.GOLDEN_FILE):
+        golden.save(fresh)
     graphs = policy.graphs()
     refuse_full_disk(served, _needed_bytes(graphs))
     for graph in graphs:
-        with working(f"exporting {graph.file}"):
+        with working(f"exporting {graph.file}"), naming(served / graph.file):
             graph_file.write(graph, served)
     for name, content in policy.files().items():
-        (fresh / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        _write(fresh / name, content if isinstance(content, bytes) else content.read_bytes())
     evaluation = policy.evaluation_file()
     if evaluation is not None and evaluation.exists():
-        shutil.copy(evaluation, fresh / bundle.EVALUATION_FILE)
+        _copy(evaluation, fresh / bundle.EVALUATION_FILE)
     return golden
 
 
@@ -132,7 +133,8 @@ def _finish(fresh: Path, manifest: Manifest, golden: Golden, *, proven: Proofs) 
     whole = _with_hashes(measured, sha256=bundle.hashes(fresh))
     _write(fresh / MANIFEST_FILE, whole.model_dump_json(indent=2) + "\n")
     load_manifest(fresh)  # what was written must load
-    save_proofs(fresh, proofs)
+    with naming(fresh / bundle.PARITY_FILE):
+        save_proofs(fresh, proofs)
     write_card(fresh)
     return proofs
 
@@ -165,4 +167,5 @@ def _write(path: Path, content: str | bytes) -> None:
     """Never into a file that is there: it may be a hard link of what is served."""
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with naming(path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -32,7 +32,7 @@ WORDS: dict[str, Room] = {
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
-    "export": Room(module="export", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),
+    "export": Room(module="export.start", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),
     "tabletop": Room(
         module="tabletop", takes_word=False, environment=EXPORT, help="simulate, train and evaluate the shipped policy"
     ),

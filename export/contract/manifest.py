@@ -20,7 +20,8 @@ MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 2
 
 # It names a folder, a model in Triton and a label in metrics.
-PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+PolicyName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class ManifestError(Exception):

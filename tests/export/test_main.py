@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,7 +117,12 @@ def test_a_graph_that_differs_ends_with_one_line_and_nothing_published(tiny: typ
     ("words", "said"),
     [
         (["--checkpoint", "nowhere", "--name", "mine"], "nowhere is not a folder; give the folder of a downloaded checkpoint"),
-        (["--checkpoint", "tests", "--name", "../mine"], "policy: "),
+        *(
+            (["--checkpoint", "nowhere", "--name", name], f"--name is {name!r}; ")
+            for name in ("../mine", "", "a b", "-x", "x" * 129)
+        ),
+        (["--checkpoint", "nowhere", "--name", "mine", "--licence", ""], "--licence is empty: "),
+        (["--checkpoint", "nowhere", "--name", "mine", "--licence", " "], "--licence is empty: "),
     ],
 )
 def test_what_an_operator_gets_wrong_is_one_line(words: list[str], said: str, tiny: typer.Typer, tmp_path: Path) -> None:
@@ -123,6 +130,51 @@ def test_what_an_operator_gets_wrong_is_one_line(words: list[str], said: str, ti
     assert result.exit_code == 1
     assert result.stdout.startswith(said)
     assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "2147483648"])
+def test_a_version_that_triton_cannot_serve_is_refused(version: str) -> None:
+    result = CliRunner().invoke(app, ["tabletop", "--version", version])
+    assert result.exit_code == 2
+    assert "'--version': " in result.output
+
+
+@pytest.mark.parametrize("command", ["verify", "card"])
+def test_an_unknown_policy_is_answered_with_those_that_there_are(repository: Path, command: str) -> None:
+    shutil.copytree(BUNDLE, repository / "desk")
+    result = CliRunner().invoke(app, [command, "tabeltop", "--repository", str(repository)])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "no policy 'tabeltop' is there" in result.stdout
+    assert result.stdout.endswith("there are desk, tabletop\n")
+
+
+@pytest.mark.parametrize("command", ["verify", "card"])
+def test_help_says_what_the_argument_is(command: str) -> None:
+    assert "as its folder in the repository" in CliRunner().invoke(app, [command, "--help"]).stdout
+
+
+def test_a_repository_that_is_a_file_is_named(tiny: typer.Typer, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("")
+    result = CliRunner().invoke(tiny, ["--checkpoint", str(tmp_path), "--name", "m", "--repository", str(tmp_path / "models")])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert result.stdout.startswith(f"{tmp_path / 'models'}")
+    assert "Errno" not in result.stdout
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may have more bytes than this, as with a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_has_no_room_is_named(tiny: typer.Typer, tmp_path: Path, small_files: None) -> None:
+    result = CliRunner().invoke(tiny, ["--checkpoint", str(tmp_path), "--name", "m", "--repository", str(tmp_path / "models")])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "/m/golden.npz: File too large" in result.stdout
+    assert "Errno" not in result.stdout
 
 
 def test_every_family_that_is_listed_opens_checkpoints() -> None:
