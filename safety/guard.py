@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety.action_space import ActionSpace
-from safety.profile import Preset, RobotProfile, limits_for
+from safety.context import NOTHING_KNOWN, Context
+from safety.layering import GuardPolicy, base_policy
+from safety.profile import Preset, RobotProfile
 from safety.rules.catalogue import WATCHED_BY_A4, RuleSet, rule_set
 from safety.rules.clamped_share import ClampedShare
-from safety.rules.integrity import ShapeDtype, UnitSuspect
+from safety.rules.integrity import MAGNITUDE_MAX, ShapeDtype, UnitSuspect
 from safety.rules.post_check import PostCheck
 from safety.rules.rule import ClampingRule, Unpublished, evidence_of, not_evaluated
 from safety.verdict import Coverage, Decision, Fallback, NotEvaluated, RuleResult, RuleStatus, Verdict
@@ -23,9 +25,18 @@ HASH_CHARS = 16
 class Guard:
     """Immutable after construction and free of state, so one serves all threads. Costs some 20 µs for a chunk that passes."""
 
-    def __init__(self, profile: RobotProfile, preset: Preset, action_space: ActionSpace, *, rules: RuleSet | None = None) -> None:
-        """`rules` replaces the catalogue's rules for this action space."""
-        self.limits = limits_for(profile, preset)
+    def __init__(
+        self,
+        profile: RobotProfile,
+        preset: Preset,
+        action_space: ActionSpace,
+        *,
+        policy: GuardPolicy | None = None,
+        rules: RuleSet | None = None,
+    ) -> None:
+        """`policy` is what `safety.layering.layered` made of this profile and preset; `rules` replaces the catalogue's rules."""
+        self.policy = policy or base_policy(profile, preset)
+        self.limits = self.policy.limits
         self.action_space = action_space
         self.profile_id = f"{profile.robot_type}@{profile.version}/sha256:{profile.content_hash[:HASH_CHARS]}+preset:{preset}"
         self._rules = rules or rule_set(action_space, self.limits)
@@ -38,13 +49,15 @@ class Guard:
         self._empty = np.empty((0, action_space.width), dtype=np.float32)
         self._empty.flags.writeable = False
 
-    def check(self, raw: object, *, last_gripper: float | None = None) -> Verdict:
-        """The verdict on a chunk, meant to be a (T, D) array. Never raises and never changes `raw`.
-
-        `last_gripper` is the last commanded or reported gripper, which a refusal's hold keeps; None when unknown.
-        """
+    def check(self, raw: object, context: Context = NOTHING_KNOWN) -> Verdict:
+        """The verdict on a chunk, meant to be a (T, D) array. Never raises and never changes `raw`."""
         with np.errstate(all="ignore"):  # overflow in the cast is what A2 looks for; no caller's setting may make it raise
-            return self._check(raw, last_gripper)
+            return self._check(raw, _last_gripper(context))
+
+    def check_context(self, context: Context) -> Verdict | None:
+        """The refusal that this context alone would bring (D0 → `invalid_state`, E5 → `sequence`), before any inference."""
+        del context
+        return None
 
     def _check(self, raw: object, last_gripper: float | None) -> Verdict:
         wire = self._shape.read(raw)
@@ -115,9 +128,7 @@ class Guard:
         if not self.action_space.has_gripper:
             return Fallback(type="hold", values=still)
         low, high = self.limits.gripper_range
-        held = None
-        if isinstance(last_gripper, int | float) and not isinstance(last_gripper, bool) and low <= last_gripper <= high:
-            held = float(last_gripper)
+        held = last_gripper if last_gripper is not None and low <= last_gripper <= high else None
         return Fallback(type="hold", values=(*still, held))
 
     def _all_unreached(self) -> tuple[RuleResult, ...]:
@@ -132,3 +143,11 @@ class Guard:
 
 def _is_refused(result: RuleResult) -> bool:
     return result.status is RuleStatus.REJECTED
+
+
+def _last_gripper(context: Context) -> float | None:
+    """The reported gripper, if it is one plain number."""
+    reported = None if context.state is None else context.state.gripper
+    if isinstance(reported, bool) or not isinstance(reported, int | float) or not abs(reported) <= MAGNITUDE_MAX:
+        return None
+    return float(reported)

@@ -13,8 +13,11 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any, TypeVar, get_args
 
+from safety.workspace import NO_WORKSPACE, Workspace
+
 SUFFIX = ".toml"
 STEP_MIN_SHARE = 1e-3
+JOINT_MARGIN_RAD = 0.1
 
 
 class UnknownRobotError(Exception):
@@ -117,6 +120,7 @@ class RobotProfile:
     gripper: GripperLimits
     reduced: PresetLimits
     manufacturer: PresetLimits
+    workspace: Workspace = NO_WORKSPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,8 @@ class Limits:
     joint_speed_rad_per_s: tuple[float, ...]
     gripper_range: tuple[float, float]
     gripper_step_max: float | None
+    joint_min_rad: tuple[float, ...] = ()
+    joint_max_rad: tuple[float, ...] = ()
 
 
 def known_robots() -> tuple[str, ...]:
@@ -156,6 +162,8 @@ def limits_for(profile: RobotProfile, preset: Preset) -> Limits:
         joint_speed_rad_per_s=tuple(wanted.joint_speed_factor.value * speed for speed in profile.joints.speed_rad_per_s.values),
         gripper_range=(low, high),
         gripper_step_max=None if profile.gripper.step_max is None else profile.gripper.step_max.value,
+        joint_min_rad=tuple(end + JOINT_MARGIN_RAD for end in profile.joints.position_min_rad.values),
+        joint_max_rad=tuple(end - JOINT_MARGIN_RAD for end in profile.joints.position_max_rad.values),
     )
 
 

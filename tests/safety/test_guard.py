@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from safety.action_space import ActionKind
+from safety.context import Context, RobotState
 from safety.guard import GUARD_VERSION
 from safety.profile import Preset, load_profile
 from safety.rules.catalogue import LATER
@@ -190,14 +191,14 @@ def test_a_refusal_returns_no_action_and_a_hold() -> None:
 
 @pytest.mark.parametrize(("last_gripper", "held"), [(0.25, 0.25), (0, 0.0), (1, 1.0), (np.float64(0.5), 0.5)])
 def test_a_hold_keeps_the_last_gripper(last_gripper: float, held: float) -> None:
-    fallback = panda_guard().check(None, last_gripper=last_gripper).fallback
+    fallback = panda_guard().check(None, Context(state=RobotState(gripper=last_gripper))).fallback
     assert fallback is not None
     assert fallback.values == (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, held)
 
 
 @pytest.mark.parametrize("last_gripper", [None, float("nan"), float("inf"), -0.1, 1.1, True, "0.5", [0.5], 10**400])
 def test_a_last_gripper_that_cannot_be_is_not_held(last_gripper: Any) -> None:
-    fallback = panda_guard().check(None, last_gripper=last_gripper).fallback
+    fallback = panda_guard().check(None, Context(state=RobotState(gripper=last_gripper))).fallback
     assert fallback is not None
     assert fallback.values is not None
     assert fallback.values[6] is None
@@ -205,7 +206,7 @@ def test_a_last_gripper_that_cannot_be_is_not_held(last_gripper: Any) -> None:
 
 def test_an_arm_without_gripper_holds_with_six_zeros() -> None:
     guard = panda_guard(has_gripper=False)
-    fallback = guard.check(None, last_gripper=0.5).fallback
+    fallback = guard.check(None, Context(state=RobotState(gripper=0.5))).fallback
     assert fallback is not None
     assert fallback.values == (0.0,) * 6
     assert guard.check(chunk()[:, :6]).decision is Decision.PASS
