@@ -43,7 +43,7 @@ class GripperPolarity(StrEnum):
 class RotationForm(StrEnum):
     """How an absolute pose writes its rotation; told by the names of its columns, never by their number alone."""
 
-    ROTATION_VECTOR = "rotation_vector"  # rx, ry, rz
+    ROTATION_VECTOR = "rotation_vector"  # rx, ry, rz or rot_x, rot_y, rot_z
     EULER = "euler"  # roll, pitch, yaw; manifests do not state the order
     QUATERNION_XYZW = "quaternion_xyzw"  # qx, qy, qz, qw
     QUATERNION_WXYZ = "quaternion_wxyz"  # qw, qx, qy, qz
@@ -52,6 +52,7 @@ class RotationForm(StrEnum):
 
 ROTATION_NAMES = {
     ("rx", "ry", "rz"): RotationForm.ROTATION_VECTOR,
+    ("rot_x", "rot_y", "rot_z"): RotationForm.ROTATION_VECTOR,
     ("roll", "pitch", "yaw"): RotationForm.EULER,
     ("qx", "qy", "qz", "qw"): RotationForm.QUATERNION_XYZW,
     ("qw", "qx", "qy", "qz"): RotationForm.QUATERNION_WXYZ,

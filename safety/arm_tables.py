@@ -21,8 +21,7 @@ def chain_of(table: KinematicTable) -> Chain:
             return classic_dh(table.rows)
         case Convention.SCREWS:
             return screws(table.rows, [table.tool[row : row + 4] for row in range(0, 16, 4)])
-        case Convention.URDF:
-            return urdf(table.rows, table.tool)
+    return urdf(table.rows, table.tool)
 
 
 def body_from(geometry: Geometry) -> Body:

@@ -10,6 +10,7 @@ import math
 import tomllib
 from dataclasses import MISSING, Field, fields
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, TypeVar, get_args
 
 from safety.arm_tables import read_geometry, read_kinematics
@@ -69,17 +70,21 @@ class ProfileError(Exception):
 Section = TypeVar("Section", CartesianLimits, JointLimits, GripperLimits, PresetLimits, WorkspaceLimits)
 
 
-def known_robots() -> tuple[str, ...]:
-    """Every robot type that has a profile, sorted."""
-    names = (entry.name for entry in resources.files("safety").joinpath("robots").iterdir())
+def known_robots(folder: Traversable | None = None) -> tuple[str, ...]:
+    """Every robot type that has a profile in `folder` (the shipped ones), sorted."""
+    names = (entry.name for entry in (folder or _shipped()).iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
-def load_profile(robot_type: str) -> RobotProfile:
+def _shipped() -> Traversable:
+    return resources.files("safety").joinpath("robots")
+
+
+def load_profile(robot_type: str, folder: Traversable | None = None) -> RobotProfile:
     """The profile of exactly this name. Raises UnknownRobotError, or ProfileError if the file cannot be trusted."""
-    if robot_type not in known_robots():
+    if robot_type not in known_robots(folder):
         raise UnknownRobotError(robot_type)
-    profile = parse_profile(resources.files("safety").joinpath("robots", f"{robot_type}{SUFFIX}").read_text(encoding="utf-8"))
+    profile = parse_profile((folder or _shipped()).joinpath(f"{robot_type}{SUFFIX}").read_text(encoding="utf-8"))
     if profile.robot_type != robot_type:
         raise ProfileError((f"robot_type: the file is named {robot_type!r} and says {profile.robot_type!r}",))
     return profile

@@ -1,6 +1,7 @@
 """Kinematics, geometry and the rest of a profile that is no plain number: complete and free of contradictions, or refused."""
 
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,12 @@ def test_every_missing_number_says_why(robot: str) -> None:
 def test_every_convention_is_used_by_some_robot() -> None:
     tables = [load_profile(robot).kinematics for robot in known_robots()]
     assert {table.convention for table in tables if table is not None} == set(Convention)
+
+
+def test_a_customers_own_folder_of_robots_is_read_alike(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text_of("ur5e").replace('robot_type = "ur5e"', 'robot_type = "mine"'), encoding="utf-8")
+    assert known_robots(tmp_path) == ("mine",)
+    assert load_profile("mine", tmp_path).joints_per_arm == 6
+    (tmp_path / "other.toml").write_text(text_of("ur5e"), encoding="utf-8")
+    with pytest.raises(ProfileError, match="the file is named 'other' and says 'ur5e'"):
+        load_profile("other", tmp_path)
