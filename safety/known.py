@@ -18,6 +18,7 @@ from safety.verdict import RefusedFor
 Array = NDArray[np.float64]
 METRES_MAX = 100.0
 NUMBER_MAX = 1e9
+WHOLE_MAX = 2**63
 TOLERANCE_RAD = 0.0087  # half a degree: what ros2_control lets a measured joint be outside its limits
 
 
@@ -143,8 +144,8 @@ def _fitting(previous: PreviousChunk | None, space: ActionSpace) -> PreviousChun
 
 def _sequence_fault(context: Context, previous: PreviousChunk | None) -> Fault | None:
     for field, number in (("seq", context.seq), ("executed_index", context.executed_index)):
-        if number is not None and type(number) is not int:
-            return Fault(cause=RefusedFor.SEQUENCE, field=field, message=f"{field} is not a whole number")
+        if number is not None and (type(number) is not int or abs(number) >= WHOLE_MAX):
+            return Fault(cause=RefusedFor.SEQUENCE, field=field, message=f"{field} is not a whole number of 64 bits")
     if previous is None:
         return None
     if context.seq is not None and previous.seq is not None and context.seq <= previous.seq:

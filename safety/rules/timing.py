@@ -3,7 +3,6 @@
 Adds what the client measured (age of the observation, last round trip) and what the server spent; knows no clock.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ from safety.verdict import NotEvaluated, RuleResult, RuleStatus
 
 FRESH_SHARE = 0.25
 WARN_SHARE = 0.5
+DURATION_MAX_MS = 1e300  # beyond it a sum is infinite, and a whole number no float
 
 
 def age_ms(context: Context) -> float | None:
@@ -25,7 +25,7 @@ def age_ms(context: Context) -> float | None:
 
 
 def _is_duration(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= DURATION_MAX_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
