@@ -15,6 +15,7 @@ from control_plane.customers.verbs import (
     CustomerSummary,
     NewCustomer,
     Overrides,
+    clean_company_name,
     create_customer,
     list_customers,
     set_active,
@@ -24,8 +25,10 @@ from control_plane.customers.verbs import (
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
 from control_plane.keys.commands import CustomerId, issued_as_json, issued_as_lines
+from control_plane.keys.fields import clean_email
 from control_plane.keys.terminal import (
     AsJson,
+    asking_again,
     given_or_asked,
     id_of,
     is_terminal,
@@ -61,8 +64,8 @@ def create(
 ) -> None:
     """A customer and their first key, which is shown now and never again. Asks for what is missing when a person is there."""
     is_asking = is_terminal() and (company_name is None or email is None)
-    company_name = given_or_asked(company_name, field="company_name", question="Company name")
-    email = given_or_asked(email, field="email", question="E-mail")
+    company_name = given_or_asked(company_name, field="company_name", question="Company name", clean=clean_company_name)
+    email = given_or_asked(email, field="email", question="E-mail", clean=clean_email)
     overrides = {"per_minute": per_minute, "per_day": per_day, "per_month": per_month, "concurrency": concurrency}
     new = NewCustomer(
         company_name=company_name,
@@ -135,10 +138,14 @@ def _change(
 def _asked_tier(*, is_asking: bool) -> Tier:
     if not is_asking:
         return Tier.FREE
-    answer: str = typer.prompt(f"Tier ({', '.join(Tier)})", default=Tier.FREE.value, err=True)
-    if answer not in set(Tier):
+    answer: Tier = typer.prompt(f"Tier ({', '.join(Tier)})", default=Tier.FREE.value, err=True, value_proc=asking_again(_tier))
+    return answer
+
+
+def _tier(text: str) -> Tier:
+    if text not in set(Tier):
         raise ApiError("invalid_field", f"tier must be one of {', '.join(Tier)}.", param="tier")
-    return Tier(answer)
+    return Tier(text)
 
 
 def _own_or_tier(name: str, text: str) -> int | None:

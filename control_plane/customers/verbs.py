@@ -73,11 +73,16 @@ class ChangedCustomer:
     is_announced: bool
 
 
+def clean_company_name(text: str) -> str:
+    """One line of visible text. Raises ApiError naming company_name."""
+    return clean_name(text, field="company_name", max_length=MAX_COMPANY_NAME)
+
+
 async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> CreatedCustomer:
     """The customer and their first key, or neither."""
     values = {
         "id": new_id(),
-        "company_name": clean_name(new.company_name, field="company_name", max_length=MAX_COMPANY_NAME),
+        "company_name": clean_company_name(new.company_name),
         "email": clean_email(new.email),
         "tier": new.tier.value,
         "is_zero_retention": new.is_zero_retention,

@@ -36,15 +36,30 @@ def on_stores(ctx: typer.Context, work: Callable[[Stores], Awaitable[_T]]) -> _T
     return asyncio.run(run())
 
 
-def given_or_asked(value: str | None, *, field: str, question: str) -> str:
-    """What was given as an argument, or what a person at the terminal answers. A program gets an error instead of a question."""
+def given_or_asked(value: str | None, *, field: str, question: str, clean: Callable[[str], str]) -> str:
+    """What was given as an argument, or what a person at the terminal answers. A program gets an error instead of a question.
+
+    An answer that `clean` refuses is asked for again at once; an argument that it refuses raises its ApiError.
+    """
     if value is not None:
-        return value
+        return clean(value)
     if not is_terminal():
         option = field.replace("_", "-")
         raise ApiError("missing_field", f"{field} is missing; give --{option}.", param=field)
-    answer: str = typer.prompt(question, err=True)
+    answer: str = typer.prompt(question, err=True, value_proc=asking_again(clean))
     return answer
+
+
+def asking_again(clean: Callable[[str], _T]) -> Callable[[str], _T]:
+    """`clean` as typer's prompt wants it: what it refuses is told, and asked for again."""
+
+    def read(answer: str) -> _T:
+        try:
+            return clean(answer)
+        except ApiError as fault:
+            raise typer.BadParameter(fault.message) from None
+
+    return read
 
 
 def is_terminal() -> bool:

@@ -229,6 +229,14 @@ def test_a_person_at_a_terminal_is_asked_for_what_is_missing(environment: Enviro
     assert any(is_well_formed(word) for word in transcript.split())
 
 
+def test_a_wrong_answer_is_asked_for_again_at_once(environment: Environment) -> None:
+    answers = ["  ", "Acme Robotics", "nobody", an_email(), "gold", "free"]
+    transcript = outside_loop(lambda: _converse(environment, answers))
+    assert [transcript.count(question) for question in ("Company name:", "E-mail:", "Tier (")] == [2, 2, 2]
+    assert "must be an address such as ops@example.com" in transcript
+    assert any(is_well_formed(word) for word in transcript.split())
+
+
 async def _converse(environment: Environment, answers: list[str]) -> str:
     """Everything a person sees who runs the command in a terminal and answers its questions."""
     ours, theirs = pty.openpty()
