@@ -27,6 +27,7 @@ class Answer:
     observation: Observation
     verdict: Verdict
     admission: Admission
+    is_rejection_an_error: bool = False
 
     @property
     def is_refused(self) -> bool:
@@ -35,7 +36,7 @@ class Answer:
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """The motion. `values` is the first step of `chunk`; both are empty when the guard refused."""
+    """The motion. `values` is the first step of `chunk`; both are empty when the guard refused. `horizon` counts its steps."""
 
     values: list[float]
     chunk: list[list[float]]
@@ -68,11 +69,14 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     safety: Mapping[str, Any]
     timings_ms: Mapping[str, float]
     usage: Usage
+    truncated_at: int | UnsetType = UNSET
+    expires_in_ms: float | UnsetType = UNSET
     fallback: Mapping[str, Any] | UnsetType = UNSET
+    error: Mapping[str, Any] | UnsetType = UNSET
 
 
-def body_of(answer: Answer) -> bytes:
-    """The JSON bytes."""
+def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
+    """The JSON bytes. `error` is added for a customer who wants a refused motion to be an error."""
     trace, observation, verdict, admission = answer.trace, answer.observation, answer.verdict, answer.admission
     manifest = observation.policy.manifest
     chunk: list[list[float]] = verdict.actions.tolist()
@@ -90,7 +94,7 @@ def body_of(answer: Answer) -> bytes:
             names=manifest.action.names,
             units=manifest.action.units,
             frame=manifest.action.frame,
-            horizon=manifest.action.horizon,
+            horizon=len(chunk),
             control_hz=manifest.action.control_hz,
         ),
         safety=verdict_json(verdict),
@@ -100,6 +104,9 @@ def body_of(answer: Answer) -> bytes:
             requests_remaining_day=admission.remaining_day,
             requests_remaining_month=admission.remaining_month,
         ),
+        truncated_at=UNSET if verdict.truncated_at is None else verdict.truncated_at,
+        expires_in_ms=UNSET if verdict.expires_in_ms is None else round(verdict.expires_in_ms, 1),
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
+        error=UNSET if error is None else error,
     )
     return _ENCODER.encode(wire)

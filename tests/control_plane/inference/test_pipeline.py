@@ -14,8 +14,10 @@ from control_plane.identity.principal import Principal
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call
 from control_plane.inference.trace import Trace
+from control_plane.limits.limiter import Beside
 from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
 from control_plane.usage.event import UsageEvent, UsageStatus
+from safety.context import NOTHING_KNOWN, Context
 from safety.verdict import Decision
 from tests.control_plane.fakes import (
     KEY,
@@ -231,10 +233,10 @@ async def test_a_caller_who_hangs_up_while_being_admitted_keeps_no_place_and_is_
     house, is_asked, may_answer = House(), asyncio.Event(), asyncio.Event()
     admit = house.limiter.admit
 
-    async def slow(principal: Principal, lease_id: str, lease_ms: int) -> FakeAdmission:
+    async def slow(principal: Principal, lease_id: str, lease_ms: int, *, beside: Beside | None = None) -> FakeAdmission:
         is_asked.set()
         await may_answer.wait()
-        return await admit(principal, lease_id, lease_ms)
+        return await admit(principal, lease_id, lease_ms, beside=beside)
 
     house.limiter.admit = slow  # type: ignore[method-assign]  # the same limiter, only later
     work = asyncio.create_task(house.pipeline().answer(call()))
@@ -255,12 +257,15 @@ async def test_who_pays_for_volume_goes_first(tier: Tier, priority: int) -> None
 
 
 class BrokenGuard:
-    def check(self, raw: object) -> Any:  # noqa: ARG002 -- the seam's signature
+    def check(self, raw: object, context: Context = NOTHING_KNOWN) -> Any:  # noqa: ARG002 -- the seam's signature
+        raise ValueError("matrix is singular")
+
+    def check_context(self, context: Context) -> Any:  # noqa: ARG002 -- as above
         raise ValueError("matrix is singular")
 
 
 async def test_a_broken_guard_gives_no_motion() -> None:
-    house = House(guards={("tabletop", "franka_panda"): BrokenGuard()})
+    house = House(guard=BrokenGuard())
     assert (await refusal(house)).kind.code == "guard_unavailable"
     assert event_of(house).error_code == "guard_unavailable"
     assert "matrix is singular" in house.logs()
