@@ -136,6 +136,10 @@ async def list_changes(engine: AsyncEngine, customer_id: UUID, *, limit: int = 1
 
 
 def _check(content: Content, profiles: Mapping[str, RobotProfile], preset: Preset) -> None:
+    try:
+        msgspec.convert(msgspec.to_builtins(content.settings), Settings)  # the bounds, whoever made it
+    except msgspec.ValidationError as error:
+        raise refusal("settings", str(error)) from None
     check_settings(content.settings, profiles, content.preset or preset, path="settings")
     size = len(msgspec.json.encode(content.settings))
     if size > DOCUMENT_BYTES_MAX:

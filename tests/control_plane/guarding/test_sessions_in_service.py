@@ -1,0 +1,170 @@
+"""Sessions through whole API processes: two of them, races for one `seq`, a Redis that dies, another customer's session id."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from control_plane.guarding.sessions import SessionKey
+from control_plane.keys.verbs import IssuedKey
+from control_plane.settings import Settings
+from control_plane.usage.event import UsageStatus
+from tests.control_plane.own_servers import own_valkey
+from tests.control_plane.whole_app import (
+    MINIMAL,
+    answers,
+    events_in,
+    new_key,
+    post,
+    process,
+    running,
+    settings_of,
+    variables,
+)
+
+STATE = [0.0, -0.3, 0.0, -2.0, 0.0, 2.0, 0.8, 0.04]
+NEED_SESSION = "no_session"
+
+
+@pytest.fixture
+def environment(database_url: str, clean_redis_url: str, triton_url: str, tmp_path: Path) -> dict[str, str]:
+    return variables(database_url=database_url, redis_url=clean_redis_url, triton_url=triton_url, spool=tmp_path / "spool")
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    return settings_of(environment)
+
+
+async def step(client: httpx.AsyncClient, key: IssuedKey, seq: int, **more: Any) -> httpx.Response:
+    return await post(client, key, {**MINIMAL, "session_id": "ep-17", "seq": seq, "state": STATE, **more})
+
+
+def unseen(response: httpx.Response) -> set[str]:
+    """The rules that had no session to look at."""
+    assert response.status_code == 200, response.text
+    return {rule["id"] for rule in response.json()["safety"]["rules"] if rule.get("reason") == NEED_SESSION}
+
+
+async def test_the_second_request_of_a_session_is_judged_with_the_first(settings: Settings) -> None:
+    key = await new_key(settings)
+    async with running(settings) as client:
+        first, second = await step(client, key, 1), await step(client, key, 2, executed_index=3)
+        elsewhere = await step(client, key, 1, session_id="ep-18")
+    assert "E1.seam" in unseen(first)
+    assert "E1.seam" not in unseen(second)
+    assert "E1.seam" in unseen(elsewhere)
+
+
+async def test_a_replayed_seq_is_a_409_that_counts_and_is_not_billed(settings: Settings) -> None:
+    key = await new_key(settings)
+    async with running(settings) as client:
+        await step(client, key, 5)
+        replay, older, newer = await step(client, key, 5), await step(client, key, 4), await step(client, key, 6)
+    for refused in (replay, older):
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (409, "sequence_replayed", "seq")
+        assert "ratelimit" in refused.headers
+    assert newer.json()["usage"]["requests_remaining_day"] == 9996
+    async with Redis.from_url(str(settings.redis_url)) as redis:
+        events = await events_in(redis)
+    found = Counter((event.status, event.error_code, event.is_billable) for event in events)
+    assert found == {(UsageStatus.SUCCESS, None, True): 2, (UsageStatus.INVALID, "sequence_replayed", False): 2}
+
+
+async def test_of_two_processes_only_one_accepts_a_seq_and_both_know_the_chunk(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    key = await new_key(settings_of(environment))
+    folder = Path(environment["VLA_SPOOL_DIR"]).parent
+    with (
+        process(environment, socket=folder / "a", log=tmp_path / "a.log") as first,
+        process(environment, socket=folder / "b", log=tmp_path / "b.log") as second,
+    ):
+        await asyncio.gather(answers(first), answers(second))
+        try:
+            for seq in range(1, 6):
+                pair = await asyncio.gather(step(first, key, seq), step(second, key, seq))
+                assert sorted(response.status_code for response in pair) == [200, 409]
+            alone = await step(first, key, 10)
+            there = await step(second, key, 11)
+        finally:
+            await first.aclose()
+            await second.aclose()
+    assert alone.status_code == 200
+    assert "E1.seam" not in unseen(there)
+
+
+async def test_another_customers_session_of_the_same_name_is_another_session(settings: Settings) -> None:
+    key, stranger = await new_key(settings), await new_key(settings)
+    async with running(settings) as client:
+        await step(client, key, 7)
+        theirs = await step(client, stranger, 7)
+    assert theirs.status_code == 200
+    assert "E1.seam" in unseen(theirs)
+
+
+async def test_a_state_that_cannot_be_is_refused_before_any_inference_and_its_seq_is_free(settings: Settings) -> None:
+    key = await new_key(settings)
+    impossible = [0.0, 9.9, *STATE[2:]]
+    async with running(settings) as client:
+        await step(client, key, 1)
+        refused = await step(client, key, 2, state=impossible)
+        again = await step(client, key, 2)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (422, "invalid_state", "state[1]")
+    assert "E1.seam" not in unseen(again)
+
+
+async def test_when_redis_loses_the_session_rules_say_so(settings: Settings) -> None:
+    key = await new_key(settings)
+    async with running(settings) as client:
+        await step(client, key, 1)
+        async with Redis.from_url(str(settings.redis_url)) as redis:
+            names = [name async for name in redis.scan_iter("vla:session:*")]
+            assert len(names) == 1
+            assert 0 < await redis.pttl(names[0]) <= 10_000
+            assert 0 < (await redis.memory_usage(names[0]) or 0) < 13_000
+            await redis.delete(*names)
+        after = await step(client, key, 1)
+    assert "E1.seam" in unseen(after)
+
+
+async def test_when_redis_dies_a_session_is_answered_and_known_to_be_unknown(environment: dict[str, str]) -> None:
+    async with own_valkey() as valkey:
+        settings = settings_of(environment, redis_url=valkey.url, redis_timeout_s="0.5")
+        key = await new_key(settings)
+        async with running(settings) as client:
+            await step(client, key, 1)
+            valkey.kill()
+            alone = await step(client, key, 2)
+            replay = await step(client, key, 2)
+    assert "E1.seam" in unseen(alone)
+    assert replay.status_code == 200  # nobody can say that it is one
+
+
+async def test_without_a_session_id_nothing_is_remembered(settings: Settings) -> None:
+    key = await new_key(settings)
+    async with running(settings) as client:
+        for _ in range(2):
+            assert (await post(client, key, {**MINIMAL, "seq": 3, "state": STATE})).status_code == 200
+    async with Redis.from_url(str(settings.redis_url)) as redis:
+        assert [name async for name in redis.scan_iter("vla:session:*")] == []
+
+
+async def test_a_seq_that_is_no_count_is_refused(settings: Settings) -> None:
+    key = await new_key(settings)
+    async with running(settings) as client:
+        for seq in (-1, 2**53 + 1, 1.5, "3", True):
+            refused = await post(client, key, {**MINIMAL, "session_id": "ep-17", "seq": seq})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (422, "seq")
+
+
+def test_a_session_key_says_nothing_of_the_session_id() -> None:
+    key = SessionKey(customer_id=UUID(int=1), policy="p", robot_type="r", session_id="secret name")
+    assert b"secret" not in key.name()
