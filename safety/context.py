@@ -36,7 +36,8 @@ class PreviousChunk:
     image_hash: str | None = None
     q: tuple[float, ...] | None = None  # the state reported with it
     ee_position: tuple[float, ...] | None = None
-    frozen_count: int = 0  # requests in a row with this very image and q (E4)
+    frozen_count: int = 0  # requests in a row that repeated the pictures and q of the one before (E4)
+    frozen_steps: int = 0  # steps of motion that were commanded meanwhile
     tracking_count: int = 0  # requests in a row with the robot far from where it was sent (D8)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from safety.calibration import Thresholds
 from safety.instruction import InstructionPolicy
-from safety.profile import Limits, Preset, RobotProfile, limits_for
+from safety.robot import Limits, Preset, RobotProfile, limits_for, workspace_of
 from safety.rules.names import CAN_WARN, MAY_BE_DISABLED, full_name
 from safety.workspace import Box, EmptyWorkspaceError, HalfSpace, Workspace
 
@@ -72,7 +72,7 @@ class GuardPolicy:
 
 def base_policy(profile: RobotProfile, preset: Preset) -> GuardPolicy:
     """What holds before any layer: the preset's limits of the robot, and its default workspace."""
-    return GuardPolicy(limits=limits_for(profile, preset), workspace=profile.workspace)
+    return GuardPolicy(limits=limits_for(profile, preset), workspace=workspace_of(profile))
 
 
 def layered(base: GuardPolicy, *layers: Layer, is_strict: bool = True) -> GuardPolicy:

@@ -16,7 +16,7 @@ from safety.verdict import Decision, Verdict
 TTL_S = 10
 BYTES_MAX = 64_000
 _VERSION = 1
-_FIELDS = ("sent_at_s", "seq", "image_hash", "q", "ee_position", "frozen_count", "tracking_count")
+_FIELDS = ("sent_at_s", "seq", "image_hash", "q", "ee_position", "frozen_count", "frozen_steps", "tracking_count")
 
 
 def remembered(context: Context, verdict: Verdict) -> PreviousChunk | None:
@@ -34,6 +34,7 @@ def remembered(context: Context, verdict: Verdict) -> PreviousChunk | None:
         "q": None if state is None else _numbers(state.q),
         "ee_position": None if state is None else _numbers(state.ee_position),
         "frozen_count": verdict.frozen_count,
+        "frozen_steps": verdict.frozen_steps,
         "tracking_count": verdict.tracking_count,
     }
     if verdict.decision is Decision.REJECT:
@@ -71,7 +72,7 @@ def unpacked(data: bytes | None) -> PreviousChunk | None:
 
 
 def _is_plausible(chunk: PreviousChunk) -> bool:
-    counters = (chunk.frozen_count, chunk.tracking_count)
+    counters = (chunk.frozen_count, chunk.frozen_steps, chunk.tracking_count)
     numbers = (*(chunk.q or ()), *(chunk.ee_position or ()), chunk.sent_at_s)
     return (
         chunk.actions.size > 0

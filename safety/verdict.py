@@ -25,12 +25,14 @@ class RuleStatus(StrEnum):
     PASSED = "passed"
     WARNED = "warned"
     CLAMPED = "clamped"
+    TRUNCATED = "truncated"
+    INFORMED = "informed"  # looked, and says what it saw; it has no threshold, so it has no score
     REJECTED = "rejected"
     NOT_EVALUATED = "not_evaluated"
 
 
 class NotEvaluated(StrEnum):
-    """Why a rule could not look: the closed list of §3.5, and two truths that it lacks (the last two)."""
+    """Why a rule could not look: the closed list of §3.5, and one truth that it lacks (the last)."""
 
     NO_STATE = "no_state"
     STATE_STALE = "state_stale"
@@ -41,7 +43,6 @@ class NotEvaluated(StrEnum):
     NOT_APPLICABLE = "not_applicable"
     DISABLED_BY_CUSTOMER = "disabled_by_customer"
     REFUSED_EARLIER = "refused_earlier"  # an earlier rule refused the chunk, so there was nothing left to look at
-    NOT_IMPLEMENTED = "not_implemented"  # needs nothing from the caller, but this guard version does not have it
 
 
 class RefusedFor(StrEnum):
@@ -108,7 +109,8 @@ class Verdict:
     refused_for: RefusedFor | None = None
     refused_field: str | None = None  # of the request, where it is at fault: "state.q[3]", "seq"
     raw: NDArray[np.float32] | None = None  # (T, D): what the policy wanted, for the log; None when it was no chunk
-    frozen_count: int = 0  # requests in a row, this one included, with the same pictures and q while motion was commanded
+    frozen_count: int = 0  # requests in a row, this one included, that repeated the pictures and q of the one before
+    frozen_steps: int = 0  # steps of motion that were commanded meanwhile
     tracking_count: int = 0  # requests in a row, this one included, with the robot far from where it was sent
     expires_in_ms: float | None = None  # until the last returned step is over, less the known age; None when refused
 

@@ -11,14 +11,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from safety.rules.names import A1, A2, A3, A4
 from safety.rules.rule import Evidence, Severity, passed
 from safety.score import REJECT_POINT, rounded_value
 from safety.verdict import RuleResult, RuleStatus
-
-A1 = "A1.shape_dtype"
-A2 = "A2.finite"
-A3 = "A3.magnitude"
-A4 = "A4.unit_suspect"
 
 STEPS_MAX = 200
 MAGNITUDE_MAX = 1e6
