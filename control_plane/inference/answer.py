@@ -14,7 +14,7 @@ from control_plane.inference.observation import Observation
 from control_plane.inference.seams import Admission
 from control_plane.inference.trace import Trace
 from safety.verdict import Decision, Verdict
-from safety.wire import fallback_json, verdict_json
+from safety.wire import fallback_json, outcome_json, verdict_json
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -57,7 +57,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a 200."""
+    """The body of a 200. `expires_in_ms`: until the last step is over; null when refused. `refused_for`: null unless refused."""
 
     request_id: str
     model: str
@@ -67,10 +67,12 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None
     action: Action
     safety: Mapping[str, Any]
+    modified: bool
+    truncated_at: int | None
+    expires_in_ms: float | None
+    refused_for: str | None
     timings_ms: Mapping[str, float]
     usage: Usage
-    truncated_at: int | UnsetType = UNSET
-    expires_in_ms: float | UnsetType = UNSET
     fallback: Mapping[str, Any] | UnsetType = UNSET
     error: Mapping[str, Any] | UnsetType = UNSET
 
@@ -80,6 +82,7 @@ def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
     trace, observation, verdict, admission = answer.trace, answer.observation, answer.verdict, answer.admission
     manifest = observation.policy.manifest
     chunk: list[list[float]] = verdict.actions.tolist()
+    outcome = outcome_json(verdict)
     wire = InferenceAnswer(
         request_id=trace.public_id,
         model=manifest.policy,
@@ -98,14 +101,16 @@ def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
             control_hz=manifest.action.control_hz,
         ),
         safety=verdict_json(verdict),
+        modified=outcome["modified"],
+        truncated_at=outcome["truncated_at"],
+        expires_in_ms=outcome["expires_in_ms"],
+        refused_for=outcome["refused_for"],
         timings_ms={stage: round(spent_ms, 3) for stage, spent_ms in trace.stages_ms.items()},
         usage=Usage(
             requests_remaining_minute=admission.remaining_minute,
             requests_remaining_day=admission.remaining_day,
             requests_remaining_month=admission.remaining_month,
         ),
-        truncated_at=UNSET if verdict.truncated_at is None else verdict.truncated_at,
-        expires_in_ms=UNSET if verdict.expires_in_ms is None else round(verdict.expires_in_ms, 1),
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
         error=UNSET if error is None else error,
     )

@@ -5,12 +5,12 @@ inference. Knows no rule: those are `safety`'s; which guard is in force is `guar
 """
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
@@ -27,11 +27,11 @@ from control_plane.policies.catalogue import ServedPolicy
 from safety.action_space import ActionSpace, UnsupportedActionSpaceError
 from safety.context import NOTHING_KNOWN, Context
 from safety.rules.names import G1
-from safety.verdict import RefusedFor, RuleStatus, Verdict
+from safety.verdict import NotEvaluated, RefusedFor, RuleStatus, Verdict
 
 # What a fault in the guard's arithmetic can raise. Anything else becomes internal_error, which gives no action either.
 _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
-_NOTABLE = frozenset(RuleStatus) - {RuleStatus.PASSED, RuleStatus.NOT_EVALUATED}
+_NOTABLE = frozenset({RuleStatus.WARNED, RuleStatus.CLAMPED, RuleStatus.TRUNCATED, RuleStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class Guards:
     in_force: GuardsInForce
     metrics: Metrics
     log: FilteringBoundLogger
+    by_reason: dict[NotEvaluated, Counter] = field(default_factory=dict)  # looking a series up costs more than counting
 
     def choose(self, principal: Principal, policy: ServedPolicy, robot: str, asked: LimitFields | None) -> InForce:
         """The guard of this request. Raises ApiError: invalid_safety for limits that do not fit, else guard_unavailable."""
@@ -116,14 +117,18 @@ class Guards:
 
     def _count(self, policy: str, verdict: Verdict) -> None:
         self.metrics.guard_decisions.labels(policy, verdict.decision.value).inc()
-        reasons: Counter[str] = Counter()
+        unseen: dict[NotEvaluated, int] = {}
         for rule in verdict.rules:
-            if rule.reason is not None:
-                reasons[rule.reason.value] += 1
+            reason = rule.reason
+            if reason is not None:
+                unseen[reason] = unseen.get(reason, 0) + 1
             elif rule.status in _NOTABLE:
                 self.metrics.guard_rules.labels(rule.id, rule.status.value).inc()
-        for reason, count in reasons.items():
-            self.metrics.guard_not_evaluated.labels(reason).inc(count)
+        for reason, count in unseen.items():
+            series = self.by_reason.get(reason)
+            if series is None:
+                series = self.by_reason[reason] = self.metrics.guard_not_evaluated.labels(reason.value)
+            series.inc(count)
 
     def _refuse_request(self, chosen: InForce, verdict: Verdict) -> None:
         at_fault = next((rule for rule in verdict.rules if rule.status is RuleStatus.REJECTED), None)

@@ -66,6 +66,10 @@ ANSWER: dict[str, Any] = {
     "seq": 12,
     "action": _ACTION,
     "safety": _SAFETY,
+    "modified": False,
+    "truncated_at": None,
+    "expires_in_ms": 162.7,
+    "refused_for": None,
     "timings_ms": {"decode": 0.6, "preprocess": 1.1, "queue": 0.4, "compute": 4.0, "guard": 0.1, "total": 7.3},
     "usage": {"requests_remaining_minute": 99, "requests_remaining_day": 9999, "requests_remaining_month": 99999},
 }
@@ -73,6 +77,9 @@ REFUSAL: dict[str, Any] = {
     **ANSWER,
     "action": {**_ACTION, "values": [], "chunk": [], "horizon": 0},
     "safety": {**_SAFETY, "decision": "reject", "overall_score": 0.0, "limiting_rule": "A2.finite"},
+    "modified": True,
+    "expires_in_ms": None,
+    "refused_for": "motion",
     "fallback": {"type": "hold", "values": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None], "is_safe_state": False},
 }
 ERROR: dict[str, Any] = {
@@ -187,6 +194,10 @@ CHECK_ANSWER: dict[str, Any] = {
     "robot_type": "franka_panda",
     "action": {"values": _ACTION["values"], "chunk": _ACTION["chunk"], "horizon": 2},
     "safety": _SAFETY,
+    "modified": False,
+    "truncated_at": None,
+    "expires_in_ms": 182.0,
+    "refused_for": None,
     "timings_ms": {"guard": 0.1, "total": 1.3},
     "usage": ANSWER["usage"],
 }

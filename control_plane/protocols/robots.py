@@ -95,8 +95,9 @@ def profile_id(profile: RobotProfile) -> str:
 
 
 def profile_of(profile: RobotProfile) -> SafetyProfile:
-    """The public form of a profile: each number is {"value" or "values", "source"}."""
+    """The public form of a profile: each number is {"value" or "values", "source"}; `unpublished` says why there is none."""
     known = {field.name: plain(getattr(profile, field.name)) for field in fields(profile) if field.name not in _OWN}
+    known["unpublished"] = dict(profile.unpublished)
     return SafetyProfile(
         robot_type=profile.robot_type,
         name=profile.name,

@@ -16,7 +16,7 @@ from control_plane.inference.dry_run import Checked, CheckFields, DryRun
 from control_plane.inference.fields import complaints
 from control_plane.protocols.doorway import json_headers, trace_of
 from safety.verdict import Decision
-from safety.wire import fallback_json, verdict_json
+from safety.wire import fallback_json, outcome_json, verdict_json
 
 PATH = "/v1/safety/check"
 CHECKED, REFUSED = "checked", "refused"
@@ -51,9 +51,12 @@ class CheckAnswer(msgspec.Struct, frozen=True, kw_only=True):
     robot_type: str
     action: CheckedAction
     safety: Mapping[str, Any]
+    modified: bool
+    truncated_at: int | None
+    expires_in_ms: float | None
+    refused_for: str | None
     timings_ms: Mapping[str, float]
     usage: Usage
-    truncated_at: int | UnsetType = UNSET
     fallback: Mapping[str, Any] | UnsetType = UNSET
 
 
@@ -92,18 +95,22 @@ def answer_of(found: Checked) -> CheckAnswer:
     """The wire form."""
     verdict, admission = found.verdict, found.admission
     chunk: list[list[float]] = verdict.actions.tolist()
+    outcome = outcome_json(verdict)
     return CheckAnswer(
         request_id=found.trace.public_id,
         model=found.model,
         robot_type=found.robot_type,
         action=CheckedAction(values=chunk[0] if chunk else [], chunk=chunk, horizon=len(chunk)),
         safety=verdict_json(verdict),
+        modified=outcome["modified"],
+        truncated_at=outcome["truncated_at"],
+        expires_in_ms=outcome["expires_in_ms"],
+        refused_for=outcome["refused_for"],
         timings_ms={stage: round(spent_ms, 3) for stage, spent_ms in found.trace.stages_ms.items()},
         usage=Usage(
             requests_remaining_minute=admission.remaining_minute,
             requests_remaining_day=admission.remaining_day,
             requests_remaining_month=admission.remaining_month,
         ),
-        truncated_at=UNSET if verdict.truncated_at is None else verdict.truncated_at,
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
     )

@@ -56,9 +56,9 @@ async def test_the_second_request_of_a_session_is_judged_with_the_first(settings
     async with running(settings) as client:
         first, second = await step(client, key, 1), await step(client, key, 2, executed_index=3)
         elsewhere = await step(client, key, 1, session_id="ep-18")
-    assert "E1.seam" in unseen(first)
-    assert "E1.seam" not in unseen(second)
-    assert "E1.seam" in unseen(elsewhere)
+    assert "E5.sequence" in unseen(first)
+    assert "E5.sequence" not in unseen(second)
+    assert "E5.sequence" in unseen(elsewhere)
 
 
 async def test_a_replayed_seq_is_a_409_that_counts_and_is_not_billed(settings: Settings) -> None:
@@ -97,7 +97,7 @@ async def test_of_two_processes_only_one_accepts_a_seq_and_both_know_the_chunk(
             await first.aclose()
             await second.aclose()
     assert alone.status_code == 200
-    assert "E1.seam" not in unseen(there)
+    assert "E5.sequence" not in unseen(there)
 
 
 async def test_another_customers_session_of_the_same_name_is_another_session(settings: Settings) -> None:
@@ -106,7 +106,7 @@ async def test_another_customers_session_of_the_same_name_is_another_session(set
         await step(client, key, 7)
         theirs = await step(client, stranger, 7)
     assert theirs.status_code == 200
-    assert "E1.seam" in unseen(theirs)
+    assert "E5.sequence" in unseen(theirs)
 
 
 async def test_a_state_that_cannot_be_is_refused_before_any_inference_and_its_seq_is_free(settings: Settings) -> None:
@@ -118,7 +118,7 @@ async def test_a_state_that_cannot_be_is_refused_before_any_inference_and_its_se
         again = await step(client, key, 2)
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["param"]) == (422, "invalid_state", "state[1]")
-    assert "E1.seam" not in unseen(again)
+    assert "E5.sequence" not in unseen(again)
 
 
 async def test_when_redis_loses_the_session_rules_say_so(settings: Settings) -> None:
@@ -132,7 +132,7 @@ async def test_when_redis_loses_the_session_rules_say_so(settings: Settings) -> 
             assert 0 < (await redis.memory_usage(names[0]) or 0) < 13_000
             await redis.delete(*names)
         after = await step(client, key, 1)
-    assert "E1.seam" in unseen(after)
+    assert "E5.sequence" in unseen(after)
 
 
 async def test_when_redis_dies_a_session_is_answered_and_known_to_be_unknown(environment: dict[str, str]) -> None:
@@ -144,7 +144,7 @@ async def test_when_redis_dies_a_session_is_answered_and_known_to_be_unknown(env
             valkey.kill()
             alone = await step(client, key, 2)
             replay = await step(client, key, 2)
-    assert "E1.seam" in unseen(alone)
+    assert "E5.sequence" in unseen(alone)
     assert replay.status_code == 200  # nobody can say that it is one
 
 

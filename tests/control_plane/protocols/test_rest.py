@@ -34,6 +34,10 @@ async def test_the_minimal_body_is_answered_with_every_field() -> None:
         "seq",
         "action",
         "safety",
+        "modified",
+        "truncated_at",
+        "expires_in_ms",
+        "refused_for",
         "timings_ms",
         "usage",
     }
@@ -60,7 +64,7 @@ async def test_multipart_and_msgpack_are_answered_like_json() -> None:
     house = House()
     async with house.client() as client:
         form = await client.post(
-            PATH, files={"image": picture()}, data={"instruction": "pick up red cube", "state": "[0,0,0,0,0,0,0,0]"}
+            PATH, files={"image": picture()}, data={"instruction": "pick up red cube", "state": "[0,0,0,-2,0,2,0,0.04]"}
         )
         packed = msgspec.msgpack.encode({"image": picture(), "instruction": "pick up red cube"})
         binary = await client.post(PATH, content=packed, headers={"Content-Type": "application/msgpack"})
