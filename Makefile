@@ -10,7 +10,7 @@ EXPORT := .venv-export
 BIN := $(APP)/bin
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: help up down status test check bench chaos export migrate golden lock clean
+.PHONY: help up down status test check bench bench-model chaos export migrate golden lock clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -42,6 +42,34 @@ $(EXPORT)/.ready: requirements/torch.txt requirements/export.txt
 .PHONY: venv-export
 venv-export: $(EXPORT)/.ready ## Create the environment for training and export (torch)
 
+# Apart from export.txt because its 95 MB serve tests and `build-engine --target rtx` only, and without its dependencies: the CUDA
+# runtime that it names is for running plans.
+$(EXPORT)/.tensorrt-rtx: requirements/tensorrt-rtx.txt $(EXPORT)/.ready
+	@echo "· TensorRT-RTX into $(EXPORT): some seconds"
+	@$(EXPORT)/bin/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements/tensorrt-rtx.txt
+	@touch $@
+
+.PHONY: tensorrt-rtx
+tensorrt-rtx: $(EXPORT)/.tensorrt-rtx ## Add TensorRT-RTX to the export environment: builds plans without a GPU
+
+LEROBOT := .venv-lerobot
+$(LEROBOT)/.ready: requirements/torch.txt requirements/lerobot.in
+	@echo "· LeRobot's own code ($(LEROBOT)), 2 GB: minutes"
+	@$(PYTHON) -m venv $(LEROBOT)
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) -r requirements/torch.txt
+	@$(LEROBOT)/bin/python -m pip freeze | grep '^torch==' > $(LEROBOT)/constraints.txt
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) -c $(LEROBOT)/constraints.txt --only-binary=:all: -r requirements/lerobot.in
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) --no-deps lerobot==0.4.4
+	@$(LEROBOT)/bin/python $(PIP_INSTALL) --no-deps --target $(LEROBOT)/older lerobot==0.3.3
+	@touch $@
+
+.PHONY: venv-lerobot oracles-lerobot
+venv-lerobot: $(LEROBOT)/.ready ## Create the environment of LeRobot's own code (only for oracles-lerobot)
+
+oracles-lerobot: venv-lerobot ## Ask LeRobot's own ACT and SmolVLA again: rewrites tests/fixtures/{act,smolvla}_tiny*
+	@for policy in act smolvla; do for older in "" $(LEROBOT)/older; do \
+	  PYTHONPATH=$$older $(LEROBOT)/bin/python -m tests.export.oracles.lerobot.$$policy tests/fixtures || exit 1; done; done
+
 up: setup ## Start the whole service (DETACH=1: in the background)
 	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
 
@@ -51,7 +79,7 @@ down: ## Stop it
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
-test: setup venv-export ## Every test, with the real servers
+test: setup venv-export tensorrt-rtx ## Every test, with the real servers
 	@$(BIN)/python -m pytest
 	@$(EXPORT)/bin/python -m pytest -m export --confcutdir=tests/export tests/export tests/tabletop
 
@@ -63,6 +91,10 @@ check: setup ## Format, lint, types, import directions
 
 bench: setup ## Measure on real servers: CPU per request, added latency, rows recorded per second
 	@$(BIN)/python -m benchmarks
+
+bench-model: setup venv-export ## Measure the shipped policy on a Triton of its own; fail if it got worse (RECORD=1: a new baseline)
+	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 2 \
+	  $(if $(RECORD),--record-baseline,--baseline) benchmarks/results/model_tabletop.json
 
 chaos: setup ## Kill every server in turn under load, for long, and count the rows
 	@$(BIN)/python -m tests.chaos
@@ -76,12 +108,15 @@ migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
 	@$(BIN)/python -m tests.safety.golden_verdicts
+	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
 	@cd requirements && for f in app embedded dev triton export; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
+	@cd requirements && ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate tensorrt-rtx.in -o tensorrt-rtx.txt
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
 	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi

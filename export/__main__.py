@@ -1,72 +1,183 @@
-"""`vlaapi export`: make a policy's bundle, prove one again, also through a running Triton. Knows each family by name.
+"""`vlaapi export`: a checkpoint becomes a proven bundle; a bundle is proven again, also through a running Triton.
 
-A policy is exported from its own checkpoint into `model_repository/<policy>`; nothing there changes unless parity holds.
+One command per family of `export.families`. Whatever goes wrong is one line that says what to do, and exit code 1.
 """
 
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from export.bundle import BundleChanged
+from export.benchmark.commands import benchmark
+from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
+from export.commands_engine import build_engine
+from export.commands_torch import build_torch
+from export.contract.facts import ActionKind
 from export.contract.manifest import ManifestError, load_manifest
+from export.families import FAMILIES, open_policy
+from export.golden import GoldenUnfit
+from export.in_process import RunFailed, RunnerUnavailable
+from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
-from export.policies import tabletop
+from export.place import PlaceRefused
+from export.policies.adapter import CheckpointError, CheckpointOptions
+from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
-from export.served import verify_served
+from export.tensorrt.library import EngineError
+from export.triton_config.commands import config
+from export.triton_config.config import ConfigContradiction
 from export.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
-FAMILIES = {"tabletop": tabletop}
+REPOSITORY = ROOT / "model_repository"
+REFUSALS = (
+    BundleChanged,
+    CheckpointError,
+    ConfigContradiction,
+    EngineError,
+    GoldenUnfit,
+    ManifestError,
+    OnnxVersionError,
+    ParityBroken,
+    PlaceRefused,
+    PrecisionError,
+    RunFailed,
+    RunnerUnavailable,
+    OSError,  # a full disk, a folder that may not be written: its text says which
+)
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
+Version = Annotated[int, typer.Option(min=1, help="The version that Triton serves it as.")]
 app = typer.Typer(
     help="Make, prove and inspect policies that Triton can serve.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.command("benchmark")(benchmark)
+app.command("config")(config)
 console = Console(soft_wrap=True, highlight=False)
 
 
 @app.command("tabletop")
-def export_tabletop(repository: Repository = ROOT / "model_repository", version: int = 1) -> None:
-    """Export the tabletop policy from its committed weights."""
-    try:
-        _show(publish(tabletop, repository, version=version))
-    except ParityBroken as broken:
-        raise typer.Exit(_fail(f"not published: {broken}")) from None
-    console.print(f"published {repository / 'tabletop'}")
+def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -> None:
+    """Export the shipped policy from its committed weights."""
+    options = CheckpointOptions(checkpoint=ROOT / "tabletop" / "weights", name="tabletop", robots=("franka_panda",))
+    with one_line_refusals():
+        _publish("tabletop", options, repository, version)
+
+
+def command_of(family: str) -> Callable[..., None]:
+    """What `vlaapi export <family>` runs."""
+
+    def export_checkpoint(  # the command's options: typer reads the signature
+        checkpoint: Annotated[Path, typer.Option(help="The checkpoint's folder.")],
+        name: Annotated[str, typer.Option(help="What the policy is called: folder, model in Triton, `model` in requests.")],
+        robot: Annotated[
+            list[str] | None, typer.Option(help="A robot that it fits, else the family's own; again for another.")
+        ] = None,
+        unnorm_key: Annotated[list[str] | None, typer.Option(help="Statistics to keep, else all; may be given again.")] = None,
+        control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
+        licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
+        kind: Annotated[ActionKind | None, typer.Option(help="What its actions mean, where the checkpoint does not say.")] = None,
+        repository: Repository = REPOSITORY,
+        version: Version = 1,
+    ) -> None:
+        options = CheckpointOptions(
+            checkpoint=checkpoint,
+            name=name,
+            robots=FAMILIES[family].default_robots if robot is None else tuple(robot),
+            unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
+            control_hz=control_hz,
+            licence=licence,
+            kind=kind,
+        )
+        with one_line_refusals():
+            _publish(family, options, repository, version)
+
+    return export_checkpoint
+
+
+for _name, _family in FAMILIES.items():
+    if _name != "tabletop":
+        app.command(_name, help=f"Export {_family.checkpoints}.")(command_of(_name))
 
 
 @app.command("verify")
 def verify_bundle(
     policy: str,
-    repository: Repository = ROOT / "model_repository",
+    repository: Repository = REPOSITORY,
     triton: Annotated[
-        str | None, typer.Option(help="HOST:PORT of a Triton's gRPC; without it, ONNX Runtime in this process.")
+        str | None, typer.Option(help="HOST:PORT of a Triton's gRPC; without it, the bundle's runner in this process.")
     ] = None,
 ) -> None:
-    """Check a bundle's hashes and run its golden vectors."""
+    """Check a bundle's hashes and run its golden vectors again."""
     folder = repository / policy
-    try:
-        _show(verify(folder) if triton is None else verify_served(folder, triton))
-    except (ManifestError, ParityBroken, BundleChanged) as broken:
-        raise typer.Exit(_fail(str(broken))) from None
+    with one_line_refusals():
+        if triton is None:
+            _show(verify(folder))
+        else:
+            _verify_served(folder, triton)
 
 
 @app.command("card")
-def write_model_card(policy: str, repository: Repository = ROOT / "model_repository") -> None:
-    """Write the model card again, after an evaluation."""
-    folder = repository / policy
-    write_card(FAMILIES[policy], folder, verify(folder), load_manifest(folder))
+def write_model_card(
+    policy: str,
+    repository: Repository = REPOSITORY,
+    evaluation: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="An evaluation's JSON, to keep with the bundle and show.")
+    ] = None,
+) -> None:
+    """Write the model card again, after a benchmark or an evaluation."""
+    with one_line_refusals():
+        load_manifest(repository / policy)
+        if evaluation is not None:
+            shutil.copy(evaluation, repository / policy / EVALUATION_FILE)
+        write_card(repository / policy)
+    console.print(f"wrote {repository / policy / 'MODEL_CARD.md'}")
+
+
+@contextmanager
+def one_line_refusals() -> Iterator[None]:
+    """What the exporter refuses ends the command with one line and exit code 1."""
+    try:
+        yield
+    except REFUSALS as refusal:
+        console.print(str(refusal).replace("\n", " "), style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
+def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
+    try:
+        _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
+    except ParityBroken as broken:
+        console.print(f"not published: {broken}", style="red", markup=False)
+        raise typer.Exit(1) from None
+    console.print(f"published {repository / options.name}, version {version}")
+
+
+def _verify_served(folder: Path, address: str) -> None:
+    from export.served import TritonFailed, verify_served
+
+    refuse_changes(folder, load_manifest(folder))
+    try:
+        proof = verify_served(folder, address)
+    except TritonFailed as failure:
+        console.print(str(failure), style="red", markup=False)
+        raise typer.Exit(1) from None
+    _show(proof.agreements)
+    console.print(f"largest batch that Triton formed: {proof.largest_batch}")
 
 
 def _show(agreements: tuple[Agreement, ...]) -> None:
     for one in agreements:
-        console.print(f"{one.tensor}: differs by at most {one.max_abs_difference:.2e}, allowed {one.atol:.0e}")
+        console.print(f"{one}, {one.examples} examples", markup=False)
 
 
-def _fail(message: str) -> int:
-    console.print(message, style="red")
-    return 1
+app.command("build-engine")(one_line_refusals()(build_engine))
+app.command("build-torch")(one_line_refusals()(build_torch))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """A PyTorch module becomes an ONNX file with named inputs and outputs and a free batch size.
 
-The same module gives the same bytes: nothing that names this machine, a time or a source line stays in the file. It knows no
-policy family and no Triton.
+The same module gives the same bytes, weights beside the graph or in it. The graph is float32: `precision` makes the lower
+ones from it. It knows no policy family and no Triton.
 """
 
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
 import torch
 from torch import Tensor, nn
+
+from export import onnx_file
 
 OPSET = 20
 
@@ -29,8 +30,8 @@ class Graph:
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def write(graph: Graph, folder: Path) -> None:
-    """Exports to `folder/graph.file`, checks the file and strips what is not needed to run it."""
+def write(graph: Graph, folder: Path, *, is_external: bool | None = None) -> tuple[Path, ...]:
+    """Exports to `folder/graph.file` and returns the files: the graph, and its weights where `onnx_file.save` puts them apart."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)  # torch 2.13 calls itself
         warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)  # one name for all inputs is meant
@@ -47,10 +48,9 @@ def write(graph: Graph, folder: Path) -> None:
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    model = program.model_proto
-    _strip(model)
-    onnx.checker.check_model(model, full_check=True)
-    (folder / graph.file).write_bytes(model.SerializeToString(deterministic=True))
+    path = folder / graph.file
+    onnx_file.save(program.model, path, is_external=is_external)
+    return onnx_file.files_of(path)
 
 
 def _free_axes(graph: Graph) -> dict[str, dict[int, torch.export.Dim]]:
@@ -60,18 +60,3 @@ def _free_axes(graph: Graph) -> dict[str, dict[int, torch.export.Dim]]:
     return {
         name: {0: batch} | {axis: free[size] for axis, size in graph.dynamic.get(name, {}).items()} for name in graph.examples
     }
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Stack traces and names from the exporter swell the file and differ between machines."""
-    del model.metadata_props[:]
-    model.doc_string = model.producer_version = ""
-    for part in (model.graph, *model.functions):
-        del part.metadata_props[:]
-        part.doc_string = ""
-        for node in part.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        del value.metadata_props[:]
-        value.doc_string = ""

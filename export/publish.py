@@ -1,101 +1,168 @@
-"""Puts a policy into the model repository: built beside its place, proven there, then moved in with one rename.
+"""Puts a policy into the model repository: built beside its place, proven there, then moved in at one stroke.
 
-If anything fails, what was served before is untouched. A family is a module of `export.policies` with the functions that `Family`
-lists.
+If anything fails or is killed, what was served before is untouched. It knows no family: `export.policies.adapter.Policy` is all
+it sees of one.
 """
 
+import os
 import shutil
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from pydantic import ValidationError
 
 from export import bundle
 from export import onnx as graph_file
-from export.card import Card
-from export.contract.manifest import MANIFEST_FILE, Manifest
+from export.card import text_of
+from export.contract.manifest import MANIFEST_FILE, Manifest, ManifestError, faults_of, load_manifest
+from export.contract.tokenize import InstructionTokenizer
+from export.golden import Golden, load_golden
+from export.in_process import BACKEND, runner_file
 from export.parity import Agreement
+from export.place import put, refuse_foreign, refuse_full_disk, workplace
+from export.policies.adapter import Policy
+from export.progress import counted, working
+from export.proof import Proofs, load_proofs, prove_variants, save_proofs
 from export.triton_config import config_of
-from export.verify import agree
+from export.triton_config.warmup import warmup_files
 
-BACKEND = Path(__file__).parent / "python_backend" / bundle.BACKEND_FILE
-
-
-class Family(Protocol):
-    """What a module of `export.policies` offers."""
-
-    def network(self) -> nn.Module:
-        """The trained network; called with `examples` by name it gives one tensor, or a tuple in the order of the outputs."""
-
-    def examples(self) -> dict[str, Tensor]:
-        """Inputs by name, batch first, that reach every part of the network."""
-
-    def tokenizer_file(self) -> Path:
-        """The tokenizer that travels along."""
-
-    def evaluation_file(self) -> Path:
-        """Where this family's evaluation writes its numbers; need not exist."""
-
-    def manifest(self, *, version: int, sha256: dict[str, str]) -> Manifest:
-        """The facts."""
+_SPARE_BYTES = 1 << 28  # golden vectors, tokenizer, and what the exporter writes on its way
 
 
-def publish(family: Family, repository: Path, *, version: int) -> tuple[Agreement, ...]:
-    """Exports and proves `family`'s policy. Raises ParityBroken before anything in `repository` changes."""
-    repository.mkdir(parents=True, exist_ok=True)
-    policy = family.manifest(version=version, sha256={}).policy
-    with tempfile.TemporaryDirectory(dir=repository.parent, prefix=f".{policy}-") as scratch:
-        fresh = Path(scratch) / policy
-        agreements = _build(family, fresh, version=version)
-        _swap(fresh, repository / policy, Path(scratch) / "old")
-    return agreements
+def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path | None = None) -> tuple[Agreement, ...]:
+    """Exports and proves `policy`; one agreement per output of the served variant. `checkpoint`: whose weights it was made from.
+
+    Raises PlaceRefused, ManifestError, GoldenUnfit, RunnerUnavailable, RunFailed or ParityBroken before anything in `repository`
+    changes.
+    """
+    manifest = _facts(policy, version)
+    place = repository / manifest.policy
+    refuse_foreign(place)
+    with workplace(repository, manifest.policy) as scratch:
+        fresh = scratch / manifest.policy
+        golden = _build(policy, manifest, fresh)
+        weights = {} if checkpoint is None else bundle.weight_hashes(checkpoint)
+        proofs = _finish(fresh, _with_hashes(manifest, weights_sha256=weights), golden, proven={})
+        put(fresh, place)
+    return proofs[manifest.served]
 
 
-def write_card(family: Family, folder: Path, agreements: tuple[Agreement, ...], manifest: Manifest) -> None:
-    """Writes the card of the bundle in `folder`."""
-    card = Card(manifest=manifest, agreements=agreements, evaluation=family.evaluation_file())
-    (folder / bundle.CARD_FILE).write_text(card.text())
+def revise(folder: Path, change: Callable[[Path], Manifest]) -> tuple[Agreement, ...]:
+    """Changes a published bundle as a whole: `change` gets a copy of it, adds files and returns the manifest with its variants.
+
+    The copy is made of hard links, so `change` must never write into a file that is there: remove it first. Config, hashes and
+    card follow; variants that are new or have new files are proven. Raises what `publish` raises; then nothing has changed.
+    """
+    before = load_manifest(folder)
+    with workplace(folder.parent, folder.name) as scratch:
+        fresh = scratch / folder.name
+        shutil.copytree(folder, fresh, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__"))
+        manifest = change(fresh)
+        kept = _unchanged(before, manifest, folder, fresh)
+        proven = {name: proof for name, proof in load_proofs(fresh).items() if name in kept}
+        proofs = _finish(fresh, manifest, load_golden(fresh), proven=proven)
+        put(fresh, folder)
+    return proofs[manifest.served]
 
 
-def _build(family: Family, folder: Path, *, version: int) -> tuple[Agreement, ...]:
-    served = folder / str(version)
+def write_card(folder: Path) -> None:
+    """Writes the card of the bundle in `folder`, from what lies there."""
+    _write(folder / bundle.CARD_FILE, text_of(folder))
+
+
+def _facts(policy: Policy, version: int) -> Manifest:
+    try:
+        return policy.manifest(version=version, sha256={})
+    except ValidationError as error:  # what the operator said, or the checkpoint, contradicts itself
+        raise ManifestError(faults_of(error)) from None
+
+
+def _build(policy: Policy, manifest: Manifest, fresh: Path) -> Golden:
+    """What only the family can give: graphs, files beside them, and the original network's answers."""
+    served = bundle.version_folder(fresh, manifest)
     served.mkdir(parents=True)
-    manifest = family.manifest(version=version, sha256={})
-    golden = _export(family, manifest, served)
-    agreements = agree(served / bundle.MODEL_FILE, golden, manifest)
-    golden.save(folder)
-    shutil.copy(BACKEND, served / bundle.BACKEND_FILE)
-    if manifest.instruction is not None:
-        shutil.copy(family.tokenizer_file(), folder / manifest.instruction.tokenizer_file)
-    (folder / bundle.CONFIG_FILE).write_text(config_of(manifest).text())
-    manifest = family.manifest(version=version, sha256=bundle.hashes(folder))
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
-    write_card(family, folder, agreements, manifest)
-    return agreements
+    if policy.runner() != runner_file(manifest.served_variant):
+        raise ManifestError(f"variants: the policy is served by {policy.runner().name}, {manifest.served} says otherwise")
+    golden = _golden(policy, manifest)
+    golden.refuse_unfit(manifest)
+    golden.save(fresh)
+    graphs = policy.graphs()
+    refuse_full_disk(served, _needed_bytes(graphs))
+    for graph in graphs:
+        with working(f"exporting {graph.file}"):
+            graph_file.write(graph, served)
+    for name, content in policy.files().items():
+        (fresh / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    evaluation = policy.evaluation_file()
+    if evaluation is not None and evaluation.exists():
+        shutil.copy(evaluation, fresh / bundle.EVALUATION_FILE)
+    return golden
 
 
-def _export(family: Family, manifest: Manifest, folder: Path) -> bundle.Golden:
-    """Writes the graph and returns the original's answers."""
-    module, examples = family.network().eval(), family.examples()
-    names = tuple(output.tensor for output in manifest.outputs)
-    graph_file.write(graph_file.Graph(file=bundle.MODEL_FILE, module=module, examples=examples, outputs=names), folder)
-    with torch.inference_mode():
-        answer = module(**examples)
-    answers = answer if isinstance(answer, tuple) else (answer,)
-    return bundle.Golden(
+def _golden(policy: Policy, manifest: Manifest) -> Golden:
+    """The original's answers, one example at a time: nothing of one can reach another."""
+    examples = policy.examples()
+    count = len(next(iter(examples.values())))
+    names = [output.tensor for output in manifest.outputs]
+    answers = []
+    with torch.inference_mode(), counted("asking the original network", count) as tick:
+        for row in range(count):
+            answers.append(policy.answers({name: value[row : row + 1] for name, value in examples.items()}))
+            tick()
+    return Golden(
         inputs={name: value.numpy() for name, value in examples.items()},
-        outputs={name: value.numpy() for name, value in zip(names, answers, strict=True)},
+        outputs={name: torch.cat(parts).numpy() for name, parts in zip(names, zip(*answers, strict=True), strict=True)},
     )
 
 
-def _swap(fresh: Path, place: Path, old: Path) -> None:
-    if place.exists():
-        place.rename(old)
-    try:
-        fresh.rename(place)
-    except OSError:
-        if old.exists():
-            old.rename(place)
-        raise
+def _finish(fresh: Path, manifest: Manifest, golden: Golden, *, proven: Proofs) -> Proofs:
+    """Everything that follows from graphs, golden vectors and facts."""
+    served = bundle.version_folder(fresh, manifest)
+    manifest = bundle.with_data_files(manifest, served)
+    if manifest.instruction is not None:
+        InstructionTokenizer(fresh, manifest.instruction)  # refuses a tokenizer that contradicts the manifest
+    _copy(BACKEND / bundle.SHELL_FILE, served / bundle.SHELL_FILE)
+    _copy(runner_file(manifest.served_variant), served / bundle.RUNNER_FILE)
+    measured, proofs = prove_variants(manifest, golden, served, proven=proven)
+    config = config_of(measured)
+    _write(fresh / bundle.CONFIG_FILE, config.text())
+    for name, content in warmup_files(config.config, golden.inputs).items():
+        _write(fresh / name, content)
+    whole = _with_hashes(measured, sha256=bundle.hashes(fresh))
+    _write(fresh / MANIFEST_FILE, whole.model_dump_json(indent=2) + "\n")
+    load_manifest(fresh)  # what was written must load
+    save_proofs(fresh, proofs)
+    write_card(fresh)
+    return proofs
+
+
+def _with_hashes(manifest: Manifest, **hashes: dict[str, str]) -> Manifest:
+    return manifest.model_copy(update={"source": manifest.source.model_copy(update=hashes)})
+
+
+def _unchanged(before: Manifest, after: Manifest, folder: Path, fresh: Path) -> set[str]:
+    """The variants whose facts are the same and whose files are the very same ones: hard links of what was proven."""
+    old, new = bundle.version_folder(folder, before), bundle.version_folder(fresh, after)
+    same = [variant for variant in before.variants if variant in after.variants]
+    return {one.name for one in same if all((new / file).exists() and (old / file).samefile(new / file) for file in one.files)}
+
+
+def _needed_bytes(graphs: tuple[graph_file.Graph, ...]) -> int:
+    """The graphs' weights, each once per file, and some to spare."""
+    weights = 0
+    for graph in graphs:
+        tensors = {id(tensor): tensor for tensor in (*graph.module.parameters(), *graph.module.buffers())}
+        weights += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return weights + _SPARE_BYTES
+
+
+def _copy(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes())
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Never into a file that is there: it may be a hard link of what is served."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,45 +1,62 @@
 """Proves a policy through a running Triton: its golden vectors over gRPC must come back as the original network answered.
 
-It needs tritonclient, no torch and no ONNX Runtime. Used by `vlaapi export verify --triton` and by the tests.
+One by one, in requests of several examples, and many requests at once, so that Triton forms batches of its own. It needs
+tritonclient, no torch and no ONNX Runtime. Used by `vlaapi export verify --triton` and by the tests.
 """
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton
 from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from export.bundle import load_golden
 from export.contract.manifest import Manifest, load_manifest
-from export.parity import Agreement, Arrays, compare
+from export.golden import Golden, load_golden
+from export.in_process import Rows, groups
+from export.parity import Agreement, Arrays, measure, worst
+from export.progress import counted
 
-TIMEOUT_S = 10.0
-_TYPES = {"float32": "FP32", "int64": "INT64", "uint8": "UINT8"}
+TIMEOUT_S = 120.0
+AT_ONCE = 32  # under the queue's bound of 64
+LARGEST_REQUEST = 8  # examples
 
 
-def verify_served(folder: Path, address: str) -> tuple[Agreement, ...]:
-    """One agreement per output from the Triton at `address` (host:port, gRPC). Raises ParityBroken."""
+class TritonFailed(Exception):  # noqa: N818 -- reads as what happened
+    """Triton could not be asked, or answered with an error; the text is its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedProof:
+    """One agreement per output, and the size of the largest batch that Triton made of requests that came at once."""
+
+    agreements: tuple[Agreement, ...]
+    largest_batch: int
+
+
+def verify_served(folder: Path, address: str) -> ServedProof:
+    """Asks the Triton at `address` (host:port, gRPC). Raises ParityBroken, GoldenUnfit or TritonFailed."""
     manifest, golden = load_manifest(folder), load_golden(folder)
-    client = triton.InferenceServerClient(address)
+    golden.refuse_unfit(manifest)
     try:
-        rows = [
-            ask(client, manifest, {name: value[[row]] for name, value in golden.inputs.items()}) for row in range(golden.count)
-        ]
-    finally:
-        client.close()
-    found = {output.tensor: np.concatenate([row[output.tensor] for row in rows]) for output in manifest.outputs}
-    return compare(found, golden.outputs, manifest.outputs)
+        return asyncio.run(_verify(manifest, golden, address))
+    except InferenceServerException as error:
+        raise TritonFailed(f"Triton at {address}: {_first_line(str(error.message()))}") from None
 
 
-def ask(client: triton.InferenceServerClient, manifest: Manifest, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
+async def ask(client: triton.InferenceServerClient, manifest: Manifest, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
     """One request; arrays are batch first. Raises tritonclient's InferenceServerException."""
     tensors = []
     for name, value in inputs.items():
-        tensor = triton.InferInput(name, list(value.shape), _TYPES[str(value.dtype)])
+        tensor = triton.InferInput(name, list(value.shape), np_to_triton_dtype(value.dtype))
         tensor.set_data_from_numpy(np.ascontiguousarray(value))
         tensors.append(tensor)
     wanted = [output.tensor for output in manifest.outputs]
-    answer = client.infer(
+    answer = await client.infer(
         manifest.policy,
         tensors,
         model_version=str(manifest.version),
@@ -47,3 +64,55 @@ def ask(client: triton.InferenceServerClient, manifest: Manifest, inputs: Arrays
         client_timeout=TIMEOUT_S,
     )
     return {name: answer.as_numpy(name) for name in wanted}
+
+
+async def _verify(manifest: Manifest, golden: Golden, address: str) -> ServedProof:
+    async with triton.InferenceServerClient(address) as client:
+        largest = min(LARGEST_REQUEST, await _max_batch(client, manifest))
+        one_by_one, together = groups(golden.count, 1), groups(golden.count, largest)
+        with counted("asking Triton", 2 * len(one_by_one) + len(together)) as tick:
+            runs = [await _run(client, manifest, golden, rows=rows, at_once=1, tick=tick) for rows in (one_by_one, together)]
+            before = await _runs_by_size(client, manifest)
+            runs.append(await _run(client, manifest, golden, rows=one_by_one, at_once=AT_ONCE, tick=tick))
+            after = await _runs_by_size(client, manifest)
+        agreements = worst([measure(run, golden.outputs, manifest, manifest.served_variant) for run in runs])
+        joined = [size for size, count in after.items() if count > before.get(size, 0)]
+        return ServedProof(agreements=agreements, largest_batch=max(joined, default=0))
+
+
+async def _run(
+    client: triton.InferenceServerClient,
+    manifest: Manifest,
+    golden: Golden,
+    *,
+    rows: list[Rows],
+    at_once: int,
+    tick: Callable[[], None],
+) -> Arrays:
+    """The answers in the examples' own order; at most `at_once` requests are on their way."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(group: Rows) -> Arrays:
+        async with gate:
+            found = await ask(client, manifest, {name: value[group] for name, value in golden.inputs.items()})
+        tick()
+        return found
+
+    parts = await asyncio.gather(*(one(group) for group in rows))
+    order = np.argsort(np.concatenate(rows))
+    return {output.tensor: np.concatenate([part[output.tensor] for part in parts])[order] for output in manifest.outputs}
+
+
+async def _max_batch(client: triton.InferenceServerClient, manifest: Manifest) -> int:
+    found: Any = await client.get_model_config(manifest.policy, str(manifest.version))
+    return max(1, int(found.config.max_batch_size))
+
+
+async def _runs_by_size(client: triton.InferenceServerClient, manifest: Manifest) -> dict[int, int]:
+    """How many runs of each batch size there were since Triton started."""
+    found: Any = await client.get_inference_statistics(manifest.policy, str(manifest.version))
+    return {int(one.batch_size): int(one.compute_infer.count) for one in found.model_stats[0].batch_stats}
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -18,10 +18,11 @@ Dtype = Literal["float32", "int64", "uint8"]
 
 
 class ResizeRule(StrEnum):
-    """How a camera image of any size becomes the policy's input size (PIL bicubic in both)."""
+    """How a camera image of any size becomes the policy's input size."""
 
-    NAIVE = "resize_naive"  # stretch to width × height, as OpenVLA does
-    LETTERBOX = "letterbox"  # keep the aspect ratio: pad to a square with `fill` first, as Prismatic does
+    NAIVE = "resize_naive"  # stretch to width × height by PIL's bicubic, as OpenVLA does
+    LANCZOS3 = "lanczos3"  # stretch by TensorFlow's antialiased Lanczos, as RLDS data sets and so OpenVLA-OFT do
+    LETTERBOX = "letterbox"  # bicubic, but keep the aspect ratio: pad to a square with `fill` first, as Prismatic does
 
 
 class Channels(StrEnum):

@@ -28,12 +28,13 @@ class ManifestError(Exception):
 
 
 class Source(Fact):
-    """Where the weights came from; `sha256` per file of the bundle."""
+    """Where the weights came from; `sha256` per file of the bundle, `weights_sha256` per file of weights in the checkpoint."""
 
     checkpoint: NonEmpty
     command: NonEmpty
     licence: NonEmpty
     sha256: dict[str, Sha256]
+    weights_sha256: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class Manifest(Fact):
@@ -80,12 +81,30 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
         _refuse_other_schema(path, text)
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{path}: no manifest") from None
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
-        raise ManifestError(f"{path}: {faults}") from None
+        raise ManifestError(f"{path}: {faults_of(error)}") from None
+    unsaid = list(_unsaid(json.loads(text), manifest.model_dump(mode="json"), ()))
+    if unsaid:
+        raise ManifestError(f"{path}: {', '.join(unsaid)}: missing; a default would be a guess")
+    return manifest
+
+
+def _unsaid(said: object, meant: object, place: tuple[str, ...]) -> Iterator[str]:
+    """Facts of `meant` that the file does not say, by their place: defaults are for whoever writes a manifest in Python."""
+    if isinstance(said, dict) and isinstance(meant, dict):
+        yield from (".".join((*place, key)) for key in meant if key not in said)
+        yield from (fault for key in meant if key in said for fault in _unsaid(said[key], meant[key], (*place, key)))
+    if isinstance(said, list) and isinstance(meant, list):
+        pairs = enumerate(zip(said, meant, strict=True))
+        yield from (fault for number, pair in pairs for fault in _unsaid(*pair, (*place, str(number))))
+
+
+def faults_of(error: ValidationError) -> str:
+    """Every fault in one line, each after the name of its field."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors())
 
 
 def _refuse_other_schema(path: Path, text: bytes) -> None:
@@ -165,3 +184,18 @@ def _variant_faults(manifest: Manifest) -> Iterator[str]:
     for variant in manifest.variants:
         if variant.token_agreement is not None and manifest.tokens is None:
             yield f"variants[{variant.name}].token_agreement without tokens"
+        unknown = variant.tolerances.keys() - {output.tensor for output in manifest.outputs}
+        if unknown:
+            yield f"variants[{variant.name}].tolerances of {sorted(unknown)}, which are not among outputs"
+        yield from _parameter_faults(variant, manifest.instruction)
+        if variant.tolerances and variant.precision == "fp32":
+            yield f"variants[{variant.name}].tolerances: fp32 is held to the outputs' own"
+
+
+def _parameter_faults(variant: Variant, words: Instruction | None) -> Iterator[str]:
+    """A runner that is told of prompts must be told what the manifest says."""
+    said = {} if words is None else {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
+    for name, value in said.items():
+        found = variant.parameters.get(name, value)
+        if found != value:
+            yield f"variants[{variant.name}].parameters.{name} is {found}, instruction.{name} is {value}"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from export.contract.facts import FileName
-from export.contract.statistics import Fact, NonEmpty, PositiveInt
+from export.contract.statistics import Fact, NonEmpty, NonNegative, PositiveInt
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -45,8 +45,10 @@ class Plan(Fact):
 class Variant(Fact):
     """One way to serve: a runner of `export/python_backend` and the files that it loads from the version's folder.
 
-    `parameters` go to the runner as they are, in Triton's configuration and in process alike. `token_agreement` is the share of
-    tokens that equal the original's on the frozen pairs; None where the policy has no tokens.
+    `parameters` go to the runner as they are, in Triton's configuration and in process alike. Precision "fp32" is held to the
+    outputs' own tolerances and to equal tokens. Any other is measured: `token_agreement` is the share of tokens that equal the
+    original's on the frozen pairs (None where the policy has no tokens or it was not measured yet), `tolerances` what its floats
+    may be off, by output.
     """
 
     name: NonEmpty  # "onnx-cpu-fp32"
@@ -55,4 +57,5 @@ class Variant(Fact):
     files: Annotated[tuple[FileName, ...], Field(min_length=1)]
     parameters: dict[str, str] = Field(default_factory=dict)
     token_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    tolerances: dict[str, NonNegative] = Field(default_factory=dict)
     plan: Plan | None = None

@@ -1,1 +1,1 @@
-"""One module per policy family: its network, example inputs, tokenizer and manifest facts, as `publish.Family` lists them."""
+"""One module per policy family: its network, checkpoint layout and manifest facts, behind `adapter.Policy`."""

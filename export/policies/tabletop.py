@@ -1,14 +1,16 @@
-"""The `tabletop` family: its network, example inputs, manifest facts and licence, as the exporter needs them.
+"""The `tabletop` family: its network, example inputs, manifest facts and licence, as `export.publish` needs them.
 
 The facts themselves stand in `tabletop.contract`; this file only arranges them. It knows no ONNX and no Triton.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from export.contract.facts import Output
@@ -16,74 +18,101 @@ from export.contract.manifest import Manifest, Source
 from export.contract.preprocess import resize
 from export.contract.runtime import Variant
 from export.contract.tokenize import InstructionTokenizer
+from export.in_process import BACKEND
+from export.onnx import Graph
+from export.policies.adapter import CheckpointError, CheckpointOptions
 from tabletop import checkpoint
 from tabletop.arm import HOME_RAD, JOINTS
 from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, HORIZON, POLICY, STATE
 from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_instruction
 
+DESCRIPTION = f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6
-VARIANT = "onnx-cpu-fp32"
+VARIANT, MODEL_FILE = "onnx-cpu-fp32", "model.onnx"
 SCENES = checkpoint.FOLDER.parent / "assets" / "scenes"
 
 
-def network() -> nn.Module:
-    """The trained network from `tabletop/weights`."""
-    return checkpoint.load()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TabletopPolicy:
+    """The trained network of `tabletop/weights` and its facts."""
+
+    network: nn.Module
+    weights: Path
+
+    def manifest(self, *, version: int, sha256: dict[str, str]) -> Manifest:
+        """The manifest of one exported version; `sha256` is per file of the bundle."""
+        return Manifest(
+            schema_version=2,
+            policy=POLICY,
+            version=version,
+            family="tabletop",
+            description=DESCRIPTION,
+            source=Source(
+                checkpoint="tabletop/weights/policy.safetensors",
+                command="vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop",
+                licence="Apache-2.0",
+                sha256=sha256,
+            ),
+            cameras=(CAMERA,),
+            state=STATE,
+            instruction=SPEC,
+            action=ACTION,
+            robots=("franka_panda",),
+            outputs=(Output(tensor=ACTION.tensor, dtype="float32", shape=(HORIZON, len(ACTION.names)), atol=TOLERANCE),),
+            variants=(Variant(name=VARIANT, precision="fp32", runner="onnx_graph", files=(MODEL_FILE,)),),
+            served=VARIANT,
+        )
+
+    def examples(self) -> dict[str, Tensor]:
+        """Two scenes with each cube named in turn, and patches of colour; with and without state, in known and unknown words."""
+        random = np.random.default_rng(17)
+        tokenizer = InstructionTokenizer(checkpoint.FOLDER, SPEC)
+        pictures = [*_scenes(), *_patches(random)]
+        colours = [COLOURS[index % len(COLOURS)] for index in range(len(pictures))]
+        sentences = [
+            plain_instruction(colour) if index % 2 else held_out_instruction(colour, random)
+            for index, colour in enumerate(colours)
+        ]
+        joints = HOME_RAD + random.normal(0.0, 0.2, (len(pictures), JOINTS))
+        width = random.uniform(0.0, 0.08, (len(pictures), 1))
+        return {
+            CAMERA.tensor: torch.from_numpy(np.stack(pictures)),
+            SPEC.tensor: torch.from_numpy(np.stack([tokenizer.ids(sentence) for sentence in sentences])),
+            STATE.tensor: torch.from_numpy(np.concatenate([joints, width], axis=1).astype(np.float32)),
+            str(STATE.mask_tensor): torch.from_numpy((np.arange(len(pictures)) % 2).astype(np.float32)[:, None]),
+        }
+
+    def answers(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """The action chunk."""
+        return (self.network(**inputs),)
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """The whole network in one graph."""
+        return (Graph(file=MODEL_FILE, module=self.network, examples=self.examples(), outputs=(ACTION.tensor,)),)
+
+    def runner(self) -> Path:
+        """One forward of one graph."""
+        return BACKEND / "onnx_graph.py"
+
+    def files(self) -> dict[str, Path | bytes]:
+        """The tokenizer."""
+        return {SPEC.tokenizer_file: checkpoint.FOLDER / SPEC.tokenizer_file}
+
+    def evaluation_file(self) -> Path | None:
+        """What `vlaapi tabletop eval` writes."""
+        return self.weights / "evaluation.json"
 
 
-def examples() -> dict[str, Tensor]:
-    """Two scenes with each cube named in turn, and patches of colour; with and without state, in known and unknown words."""
-    random = np.random.default_rng(17)
-    tokenizer = InstructionTokenizer(checkpoint.FOLDER, SPEC)
-    pictures = [*_scenes(), *_patches(random)]
-    colours = [COLOURS[index % len(COLOURS)] for index in range(len(pictures))]
-    sentences = [
-        plain_instruction(colour) if index % 2 else held_out_instruction(colour, random) for index, colour in enumerate(colours)
-    ]
-    joints = HOME_RAD + random.normal(0.0, 0.2, (len(pictures), JOINTS))
-    width = random.uniform(0.0, 0.08, (len(pictures), 1))
-    return {
-        CAMERA.tensor: torch.from_numpy(np.stack(pictures)),
-        SPEC.tensor: torch.from_numpy(np.stack([tokenizer.ids(sentence) for sentence in sentences])),
-        STATE.tensor: torch.from_numpy(np.concatenate([joints, width], axis=1).astype(np.float32)),
-        str(STATE.mask_tensor): torch.from_numpy((np.arange(len(pictures)) % 2).astype(np.float32)[:, None]),
-    }
-
-
-def tokenizer_file() -> Path:
-    """The tokenizer that travels with the bundle."""
-    return checkpoint.FOLDER / SPEC.tokenizer_file
-
-
-def evaluation_file() -> Path:
-    """What `vlaapi tabletop eval` writes."""
-    return checkpoint.FOLDER / "evaluation.json"
-
-
-def manifest(*, version: int, sha256: dict[str, str]) -> Manifest:
-    """The manifest of one exported version; `sha256` is per file of the bundle."""
-    return Manifest(
-        schema_version=2,
-        policy=POLICY,
-        version=version,
-        family="tabletop",
-        description=f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz.",
-        source=Source(
-            checkpoint="tabletop/weights/policy.safetensors",
-            command="vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop",
-            licence="Apache-2.0",
-            sha256=sha256,
-        ),
-        cameras=(CAMERA,),
-        state=STATE,
-        instruction=SPEC,
-        action=ACTION,
-        robots=("franka_panda",),
-        outputs=(Output(tensor=ACTION.tensor, dtype="float32", shape=(HORIZON, len(ACTION.names)), atol=TOLERANCE),),
-        variants=(Variant(name=VARIANT, precision="fp32", runner="onnx_graph", files=("model.onnx",)),),
-        served=VARIANT,
-    )
+def open_checkpoint(options: CheckpointOptions) -> TabletopPolicy:
+    """The trained policy in `options.checkpoint`; its name, robot, rate and licence are fixed. Raises CheckpointError."""
+    try:
+        return TabletopPolicy(network=checkpoint.load(options.checkpoint), weights=options.checkpoint)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{options.checkpoint}: no weights of the tabletop network ({reason}); `vlaapi tabletop train`"
+        ) from None
 
 
 def _scenes() -> list[NDArray[np.uint8]]:

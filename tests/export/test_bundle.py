@@ -3,11 +3,10 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from export.bundle import BundleChanged, Golden, hashes, load_golden, refuse_changes
-from export.contract.manifest import load_manifest
+from export.bundle import BundleChanged, hashes, refuse_changes, with_data_files
+from export.contract.manifest import ManifestError, load_manifest
 
 BUNDLE = Path("model_repository/tabletop")
 
@@ -23,6 +22,7 @@ def test_the_committed_bundle_is_what_was_exported() -> None:
 
 def test_the_served_backend_and_tokenizer_are_those_of_the_source() -> None:
     assert (BUNDLE / "1" / "model.py").read_bytes() == Path("export/python_backend/model.py").read_bytes()
+    assert (BUNDLE / "1" / "runner.py").read_bytes() == Path("export/python_backend/onnx_graph.py").read_bytes()
     assert (BUNDLE / "tokenizer.json").read_bytes() == Path("tabletop/weights/tokenizer.json").read_bytes()
 
 
@@ -50,17 +50,21 @@ def test_what_python_leaves_behind_when_triton_loads_it_is_no_change(copy: Path)
     assert hashes(copy) == before
 
 
-def test_golden_vectors_survive_the_file_and_are_small(tmp_path: Path) -> None:
-    golden = Golden(inputs={"image": np.ones((2, 3), dtype=np.uint8)}, outputs={"action": np.zeros((2, 1), dtype=np.float32)})
-    golden.save(tmp_path)
-    found = load_golden(tmp_path)
-    assert found.count == 2
-    assert found.inputs["image"].dtype == np.uint8
-    assert np.array_equal(found.outputs["action"], golden.outputs["action"])
-    assert (BUNDLE / "golden.npz").stat().st_size < 500_000
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "benchmark.json", "evaluation.json", "parity.json"])
+def test_measurements_may_be_written_after_export(copy: Path, name: str) -> None:
+    (copy / name).write_text("{}")
+    refuse_changes(copy, load_manifest(copy))
 
 
-def test_golden_vectors_cover_requests_with_and_without_state() -> None:
-    golden = load_golden(BUNDLE)
-    assert set(golden.inputs["state_mask"].ravel().tolist()) == {0.0, 1.0}
-    assert golden.count >= 8
+def test_a_file_is_hashed_in_chunks(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(range(256)) * 12_345)
+    assert hashes(tmp_path) == {"weights.bin": "84cbbbdbeb23cc382ee49063efee16fe3d6ee0b9faecd998bd39d219c6729259"}
+
+
+def test_weights_beside_a_graph_belong_to_its_variant(copy: Path) -> None:
+    (copy / "1" / "model.onnx.data").write_bytes(b"weights")
+    manifest = load_manifest(copy)
+    assert with_data_files(manifest, copy / "1").served_variant.files == ("model.onnx", "model.onnx.data")
+    (copy / "1" / "model.onnx").unlink()
+    with pytest.raises(ManifestError, match=r"variants\[onnx-cpu-fp32\]\.files: model\.onnx was not written"):
+        with_data_files(manifest, copy / "1")

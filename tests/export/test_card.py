@@ -1,22 +1,29 @@
-"""The card shows measured numbers of this very graph, or says that there are none."""
+"""The card shows what lies in the bundle, measured on this very graph, or says that it was not measured."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
-from export.card import Card
+import pytest
+
+from export.card import text_of
 from export.contract.manifest import load_manifest
 from export.parity import Agreement
+from export.proof import save_proofs
+from tests.export.contracts import BUNDLE, manifest, speaking
 
-BUNDLE = Path("model_repository/tabletop")
 MANIFEST = load_manifest(BUNDLE)
-AGREEMENTS = (Agreement(tensor="action", max_abs_difference=2e-7, atol=1e-4),)
 
 
-def _card(evaluation: Path) -> str:
-    return Card(manifest=MANIFEST, agreements=AGREEMENTS, evaluation=evaluation).text()
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shipped manifest alone."""
+    shutil.copy(BUNDLE / "manifest.json", tmp_path)
+    return tmp_path
 
 
-def _evaluation(path: Path, model_sha256: str) -> Path:
+def evaluation(folder: Path, model_sha256: str) -> None:
     row = {"name": "state sent", "episodes": 10, "lifted_named": 9, "lifted_wrong": 0, "mean_steps": 21.5}
     found = {
         "model_sha256": model_sha256,
@@ -27,34 +34,92 @@ def _evaluation(path: Path, model_sha256: str) -> Path:
         "training": ["So many steps."],
         "limits": ["Three cubes."],
     }
-    path.write_text(json.dumps(found))
-    return path
+    (folder / "evaluation.json").write_text(json.dumps(found))
 
 
-def test_measured_numbers_of_this_graph_are_shown(tmp_path: Path) -> None:
-    text = _card(_evaluation(tmp_path / "e.json", MANIFEST.source.sha256["1/model.onnx"]))
+def benchmark(**changes: Any) -> dict[str, Any]:
+    """What `vlaapi export benchmark` writes, as far as the card reads it, and something more."""
+    latency = {"avg_us": 1.0, "p50_us": 21_030.0, "p90_us": 25_000.0, "p95_us": 1.0, "p99_us": 31_000.0}
+    level = {"mode": "concurrency", "value": 8, "is_stable": True, "figures": {"inferences_per_s": 44.25, "latency": latency}}
+    whole = {
+        "schema_version": 1,
+        "policy": "tabletop",
+        "version": 1,
+        "variant": "onnx-cpu-fp32",
+        "measured_at": "2026-11-23T18:00:00Z",
+        "machine": {"cpu": "EPYC", "cpus": 2, "system": "Linux"},
+        "levels": [level],
+    }
+    return whole | changes
+
+
+def test_measured_numbers_of_this_graph_are_shown(folder: Path) -> None:
+    evaluation(folder, MANIFEST.source.sha256["1/model.onnx"])
+    text = text_of(folder)
     assert "| state sent | 9 / 10 | 0 | 21.5 |" in text
     assert "| no state | 29 / 30 |" in text
     assert "- Three cubes." in text
 
 
-def test_numbers_of_another_graph_are_not_shown(tmp_path: Path) -> None:
-    text = _card(_evaluation(tmp_path / "e.json", "0" * 64))
-    assert "Not measured for this graph." in text
-    assert "9 / 10" not in text
+def test_numbers_of_another_graph_are_not_shown(folder: Path) -> None:
+    evaluation(folder, "0" * 64)
+    assert "Not measured for this graph." in text_of(folder)
+    assert "9 / 10" not in text_of(folder)
 
 
-def test_without_an_evaluation_it_says_so(tmp_path: Path) -> None:
-    assert "Not measured for this graph." in _card(tmp_path / "none.json")
+def test_a_benchmark_of_this_version_is_shown_in_milliseconds(folder: Path) -> None:
+    (folder / "benchmark.json").write_text(json.dumps(benchmark()))
+    text = text_of(folder)
+    assert "variant `onnx-cpu-fp32`, 2026-11-23T18:00:00Z, EPYC (2 cores)" in text
+    assert "| 8 clients | 44.2 | 21.03 | 25.00 | 31.00 | yes |" in text
 
 
-def test_facts_parity_and_hashes_come_from_their_sources(tmp_path: Path) -> None:
-    text = _card(tmp_path / "none.json")
-    assert "| `action` | 2.0e-07 | 1e-04 |" in text
+OTHERS = [json.dumps(benchmark(version=2)), json.dumps(benchmark(schema_version=2)), json.dumps(benchmark(policy="x"))]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"levels": 1}', *OTHERS])
+def test_a_benchmark_of_another_version_or_shape_is_not_shown(text: str, folder: Path) -> None:
+    (folder / "benchmark.json").write_text(text)
+    assert "Not measured for this version." in text_of(folder)
+
+
+def test_without_measurements_it_says_so(folder: Path) -> None:
+    text = text_of(folder)
+    for said in ("Not measured for this graph.", "Not measured for this version.", "Not proven: `parity.json` is missing."):
+        assert said in text
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"onnx-cpu-fp32": [{"tensor": "action"}]}'])
+def test_a_proof_that_is_not_what_was_written_proves_nothing(text: str, folder: Path) -> None:
+    (folder / "parity.json").write_text(text)
+    assert "Not proven" in text_of(folder)
+
+
+def test_parity_is_shown_per_variant_and_output_with_tokens_and_pairs(folder: Path) -> None:
+    low = {"name": "trt", "precision": "bf16", "runner": "tensorrt_engine", "files": ["model.plan"], "token_agreement": 0.98}
+    facts = speaking()
+    facts["variants"].append(low)
+    (folder / "manifest.json").write_text(manifest(facts).model_dump_json())
+    action = Agreement(tensor="action", max_abs_difference=2e-7, atol=1e-5, examples=64)
+    tokens = Agreement(tensor="tokens", max_abs_difference=3, atol=0, examples=64, share=0.98, needed_share=0.0)
+    save_proofs(folder, {"onnx-cpu-fp32": (action,), "trt": (tokens,)})
+    text = text_of(folder)
+    assert "on 64 golden examples" in text
+    assert "| `onnx-cpu-fp32` | `action` | 64 | 2.0e-07 off | ≤ 1e-05 |" in text
+    assert "| `trt` | `tokens` | 64 | 98.00% equal | measured only |" in text
+    assert "| `trt` | bf16 | tensorrt_engine, `model.plan` | 98.00% |  |" in text
+    assert "| `bridge` | bounds_q99 | -0.1, -0.1" in text
+    assert "no action token" in text
+
+
+def test_facts_and_hashes_come_from_the_manifest(folder: Path) -> None:
+    text = text_of(folder)
     assert MANIFEST.source.licence in text
-    assert all(digest in text for digest in MANIFEST.source.sha256.values())
+    hashes = MANIFEST.source.sha256 | MANIFEST.source.weights_sha256
+    assert "policy.safetensors" in hashes
+    assert all(f"| `{name}` | `{digest}` |" in text for name, digest in hashes.items())
 
 
-def test_the_committed_card_was_measured() -> None:
-    assert "## Closed loop" in (BUNDLE / "MODEL_CARD.md").read_text()
-    assert "Not measured" not in (BUNDLE / "MODEL_CARD.md").read_text()
+def test_the_committed_card_is_the_one_that_is_written_and_was_measured() -> None:
+    assert (BUNDLE / "MODEL_CARD.md").read_text() == text_of(BUNDLE)
+    assert "Not measured for this graph" not in text_of(BUNDLE)

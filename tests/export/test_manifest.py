@@ -90,6 +90,14 @@ CONTRADICTIONS = {
     "the action is no output": (set_at(ACTION, "tensor", to="motion"), "action.tensor 'motion' is not among outputs"),
     "the horizon is another": (set_at(ACTION, "horizon", to=2), r"outputs\[action\].shape is \(1, 7\)"),
     "served nothing known": (set_at("served", to="trt"), "served 'trt' is not among variants"),
+    "a runner is told other buckets": (
+        set_at("variants", 0, "parameters", to={"buckets": "32,64"}),
+        r"variants\[onnx-cpu-fp32\].parameters.buckets is 32,64, instruction.buckets is 32,48,64",
+    ),
+    "a runner is told another padding": (set_at("variants", 0, "parameters", to={"pad_id": "0"}), "instruction.pad_id is 32000"),
+    "tolerances of the reference": (set_at("variants", 0, "tolerances", to={"action": 1.0}), "fp32 is held to the outputs' own"),
+    "tolerances of nothing": (set_at("variants", 0, "tolerances", to={"motion": 1.0}), r"tolerances of \['motion'\]"),
+    "an agreement of more than all": (set_at("variants", 0, "token_agreement", to=1.1), r"variants\.0\.token_agreement"),
     "noise takes the state's place": (set_at("noise", to={"tensor": "state", "shape": [50, 7]}), "tensor: 'state' repeats"),
     "the index takes the words' place": (set_at(ACTION, "unnorm_tensor", to="instruction_ids"), "'instruction_ids' repeats"),
     "an output takes an input's place": (set_at("outputs", 4, "tensor", to="image"), "'image' repeats"),
@@ -168,4 +176,17 @@ def test_a_plan_must_agree_with_itself(tmp_path: Path) -> None:
         "precision_layers": {"bf16": 10},
     }
     with pytest.raises(ManifestError, match=r"variants\.0\.plan.*min ≤ opt ≤ max"):
+        load_manifest(write(tmp_path, facts))
+
+
+@pytest.mark.parametrize(
+    ("part", "fact"),
+    [("cameras.0", "rotate_180"), ("cameras.0", "crop_area"), ("action", "statistics"), ("variants.0", "parameters")],
+)
+def test_a_fact_that_the_file_leaves_out_is_not_guessed(tmp_path: Path, part: str, fact: str) -> None:
+    facts = speaking()
+    name, _, number = part.partition(".")
+    holder = facts[name][int(number)] if number else facts[name]
+    del holder[fact]
+    with pytest.raises(ManifestError, match=rf"{part}\.{fact}: missing|statistics lack"):
         load_manifest(write(tmp_path, facts))

@@ -1,6 +1,7 @@
 """The one resize that trainer and control plane share."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,18 @@ def test_naive_is_exactly_pil_bicubic_and_ignores_the_aspect_ratio() -> None:
     assert found.shape == (6, 8, 3)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["wide", "small"])
+def test_lanczos3_is_tensorflows_to_the_last_rounding(name: str) -> None:
+    images = Path(__file__).parents[1] / "fixtures" / "openvla_oft_tiny" / "images"
+    expected = np.asarray(Image.open(images / f"lanczos_{name}_40x32_by_tensorflow.png"), dtype=np.int64)
+    picture = Image.open(images / f"lanczos_{name}.png")
+    difference = np.abs(resize(picture, _camera(ResizeRule.LANCZOS3, width=40, height=32)) - expected)
+    assert difference.max() <= 1
+    assert difference.sum() <= 4  # of 3840 bytes
+    in_bytes = np.abs(np.asarray(picture.resize((40, 32), Image.Resampling.LANCZOS), dtype=np.int64) - expected)
+    assert in_bytes.sum() > 400  # what PIL's own byte arithmetic would lose
 
 
 def test_letterbox_keeps_the_aspect_ratio_and_pads_with_its_colour() -> None:

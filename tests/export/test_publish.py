@@ -1,61 +1,150 @@
-"""Publishing is all or nothing: a policy whose graph differs never replaces the one that is served."""
+"""Publishing is all or nothing: a policy whose graph differs, or an export that is killed, never changes what is served."""
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from export.bundle import hashes
-from export.contract.manifest import load_manifest
+from export.bundle import hashes, refuse_changes
+from export.contract.manifest import Manifest, ManifestError, load_manifest
+from export.golden import GoldenUnfit, load_golden
 from export.parity import ParityBroken
-from export.policies import tabletop
-from export.publish import publish
+from export.place import PlaceRefused
+from export.proof import load_proofs
+from export.publish import publish, revise
 from export.verify import verify
+from tests.export.tiny_policy import Fault, TinyPolicy
 
 pytestmark = pytest.mark.export
 
 
-class _Tiny(nn.Module):
-    """Takes and answers what the tabletop network does, but exports in a second; `slip` is how far the exported graph is off."""
-
-    def __init__(self, slip: float) -> None:
-        super().__init__()
-        self.inner, self.slip = nn.Linear(8, 56), slip
-
-    def forward(self, image: Tensor, instruction_ids: Tensor, state: Tensor, state_mask: Tensor) -> Tensor:
-        seen = image.to(torch.float32).mean((1, 2, 3))[:, None] + instruction_ids.to(torch.float32).mean(1, keepdim=True)
-        answer = torch.tanh(self.inner(state * state_mask) + seen).view(-1, 8, 7)
-        return answer + self.slip if torch.compiler.is_exporting() else answer
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the tiny policy and its two variants, published once for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("made")
+    publish(TinyPolicy(folder=folder, low_precision=True), folder / "model_repository", version=3)
+    return folder / "model_repository"
 
 
-class _TinyFamily:
-    """The tabletop family around a tiny network."""
-
-    def __init__(self, slip: float = 0.0) -> None:
-        torch.manual_seed(0)
-        self._network = _Tiny(slip)
-        self.manifest = tabletop.manifest
-        self.examples = tabletop.examples
-        self.tokenizer_file = tabletop.tokenizer_file
-        self.evaluation_file = tabletop.evaluation_file
-
-    def network(self) -> nn.Module:
-        return self._network
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository in a folder of its own: nothing else may appear beside it."""
+    return tmp_path / "inner" / "model_repository"
 
 
-def test_a_bundle_is_published_whole_and_a_failing_one_changes_nothing(tmp_path: Path) -> None:
-    repository = tmp_path / "model_repository"
-    (found,) = publish(_TinyFamily(), repository, version=3)
-    assert found.is_close
-    folder = repository / "tabletop"
-    assert load_manifest(folder).version == 3
-    assert verify(folder)[0].is_close
-    assert "Not measured for this graph." in (folder / "MODEL_CARD.md").read_text()
+def bundle_in(repository: Path) -> Path:
+    """A bundle that stands for what is served."""
+    folder = repository / "tiny"
+    (folder / "3").mkdir(parents=True)
+    (folder / "3" / "model.onnx").write_bytes(b"served")
+    (folder / "manifest.json").write_text(json.dumps({"schema_version": 1, "source": {"sha256": {"3/model.onnx": "0"}}}))
+    return folder
 
+
+def test_a_bundle_is_published_whole(made: Path) -> None:
+    folder = made / "tiny"
+    manifest = load_manifest(folder)
+    refuse_changes(folder, manifest)
+    assert manifest.version == 3
+    assert {"config.pbtxt", "golden.npz", "tokenizer.json", "3/model.onnx", "3/model.py", "3/runner.py"} <= set(
+        manifest.source.sha256
+    )
+    assert (folder / "3" / "runner.py").read_bytes() == Path("export/python_backend/onnx_graph.py").read_bytes()
+    assert "| `tokens` | 64 | 100.00% equal | 100% |" in (folder / "MODEL_CARD.md").read_text()
+    assert all(one.is_close for one in verify(folder))
+
+
+def test_a_token_policy_warms_up_with_its_first_golden_example(made: Path) -> None:
+    examples = load_golden(made / "tiny").inputs
+    assert {path.name: path.read_bytes() for path in (made / "tiny" / "warmup").iterdir()} == {
+        name: value[0].tobytes() for name, value in examples.items()
+    }
+    assert "input_data_file" in (made / "tiny" / "config.pbtxt").read_text()
+
+
+def test_the_share_of_tokens_that_a_lower_precision_keeps_is_recorded(made: Path) -> None:
+    exact, lower = load_manifest(made / "tiny").variants
+    assert exact.token_agreement == 1.0
+    assert lower.token_agreement is not None
+    assert 0.85 < lower.token_agreement < 1.0
+    (share,) = [one.share for one in load_proofs(made / "tiny")["onnx-cpu-bf16"] if one.tensor == "tokens"]
+    assert share == lower.token_agreement
+    assert f"{lower.token_agreement:.2%}" in (made / "tiny" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(("fault", "named"), [(Fault.ACTION_OFF, "action: 0.001 off"), (Fault.PADDING_SEEN, "tokens: ")])
+def test_a_graph_that_differs_is_not_published_and_nothing_changes(
+    fault: Fault, named: str, repository: Path, tmp_path: Path
+) -> None:
+    served = hashes(bundle_in(repository))
+    with pytest.raises(ParityBroken, match=named):
+        publish(TinyPolicy(folder=tmp_path, fault=fault), repository, version=4)
+    assert hashes(repository / "tiny") == served
+    assert [path.name for path in repository.iterdir()] == ["tiny"]
+    assert [path.name for path in repository.parent.iterdir()] == ["model_repository"]
+
+
+def test_too_few_pairs_prove_nothing_about_tokens(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(GoldenUnfit, match="63 different image/instruction pairs, a token policy needs 64"):
+        publish(TinyPolicy(folder=tmp_path, pairs=63), repository, version=1)
+    assert list(repository.iterdir()) == []
+
+
+def test_a_fact_that_contradicts_is_one_line_before_any_work(repository: Path, tmp_path: Path) -> None:
+    policy = TinyPolicy(folder=tmp_path, changes={"policy": "../x", "robots": []})
+    with pytest.raises(ManifestError, match=r"policy: .*; robots: ") as refused:
+        publish(policy, repository, version=1)
+    assert "\n" not in str(refused.value)
+    assert not repository.exists()
+
+
+def test_a_file_that_a_variant_lists_must_have_been_written(repository: Path, tmp_path: Path) -> None:
+    variant = {"name": "a", "precision": "fp32", "runner": "onnx_graph", "files": ["model.onnx", "weights.bin"]}
+    policy = TinyPolicy(folder=tmp_path, changes={"variants": [variant], "served": "a"})
+    with pytest.raises(ManifestError, match=r"variants\[a\]\.files: weights\.bin was not written"):
+        publish(policy, repository, version=1)
+
+
+def test_an_export_that_is_killed_changes_nothing_and_the_next_one_cleans_up(repository: Path, tmp_path: Path) -> None:
+    served = hashes(bundle_in(repository))
+    command = [sys.executable, "-m", "tests.export.tiny_policy", str(tmp_path), str(repository)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as export:
+        assert export.stdout is not None
+        assert export.stdout.readline() == "in the middle\n"
+        with pytest.raises(PlaceRefused, match="another export of 'tiny' is at work"):
+            publish(TinyPolicy(folder=tmp_path), repository, version=4)
+        export.send_signal(signal.SIGKILL)
+    assert hashes(repository / "tiny") == served
+    assert [path.name for path in repository.parent.glob(".*")] == [".tiny.exporting"]
+
+    publish(TinyPolicy(folder=tmp_path), repository, version=4)
+    assert load_manifest(repository / "tiny").version == 4
+    assert [path.name for path in repository.parent.iterdir()] == ["model_repository"]
+    assert [path.name for path in repository.iterdir()] == ["tiny"]
+
+
+def test_a_revision_adds_a_variant_as_a_whole_or_not_at_all(made: Path) -> None:
+    folder = made / "tiny"
     before = hashes(folder)
-    with pytest.raises(ParityBroken):
-        publish(_TinyFamily(slip=1e-3), repository, version=4)
+
+    def add(fresh: Path, name: str, precision: str) -> Manifest:
+        (fresh / "3" / "more.onnx").write_bytes((fresh / "3" / "low.onnx").read_bytes())
+        manifest = load_manifest(fresh)
+        variant = manifest.variants[1].model_copy(
+            update={"name": name, "precision": precision, "files": ("more.onnx",), "parameters": {"graph": "more.onnx"}}
+        )
+        return manifest.model_copy(update={"variants": (*manifest.variants, variant)})
+
+    with pytest.raises(ParityBroken, match="tokens"):
+        revise(folder, lambda fresh: add(fresh, "wrong", "fp32"))
     assert hashes(folder) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model_repository"]
-    assert [path.name for path in repository.iterdir()] == ["tabletop"]
+
+    revise(folder, lambda fresh: add(fresh, "onnx-cpu-fp16", "fp16"))
+    found = load_manifest(folder)
+    assert [variant.name for variant in found.variants] == ["onnx-cpu-fp32", "onnx-cpu-bf16", "onnx-cpu-fp16"]
+    assert found.variants[2].token_agreement == found.variants[1].token_agreement
+    assert {name: digest for name, digest in found.source.sha256.items() if name in before} == before
+    assert all(one.is_close for one in verify(folder))

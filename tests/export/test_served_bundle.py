@@ -9,8 +9,8 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from export.bundle import load_golden
-from export.served import verify_served
+from export.golden import load_golden
+from export.served import TritonFailed, verify_served
 
 BUNDLE = Path("model_repository/tabletop")
 GOLDEN = load_golden(BUNDLE)
@@ -39,8 +39,15 @@ async def _joint_runs(client: triton.InferenceServerClient) -> int:
 
 
 def test_the_real_triton_answers_the_golden_vectors(triton_url: str) -> None:
-    (found,) = verify_served(BUNDLE, triton_url)
-    assert found.max_abs_difference < 1e-5
+    proof = verify_served(BUNDLE, triton_url)
+    assert proof.agreements[0].max_abs_difference < 1e-5
+    assert proof.largest_batch >= 1
+
+
+def test_a_triton_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(TritonFailed, match=r"Triton at 127\.0\.0\.1:1: ") as refused:
+        verify_served(BUNDLE, "127.0.0.1:1")
+    assert "\n" not in str(refused.value)
 
 
 async def test_requests_that_come_together_run_together_and_get_their_own_answers(triton_url: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from control_plane.errors import ApiError
-from control_plane.inference.contract import Contract
+from control_plane.inference.contract import WORDLESS_MAX_CHARS, Contract
 from control_plane.inference.observation import Inquiry
 from control_plane.policies.catalogue import Catalogue, ServedPolicy, load_catalogue
 from export.contract.facts import Camera, ResizeRule, State
@@ -61,6 +61,13 @@ def test_the_minimum_fits_the_shipped_policy() -> None:
     assert [(picture.camera.name, picture.param) for picture in observation.pictures] == [("front", "image")]
     assert observation.state is None
     assert observation.unnorm_key == "tabletop"
+
+
+def test_a_policy_that_takes_no_words_still_bounds_them() -> None:
+    wordless = served(instruction=None)
+    assert contract(wordless).check(inquiry(instruction="x" * WORDLESS_MAX_CHARS)).instruction
+    refused = refusal(contract(wordless), inquiry(instruction="x" * (WORDLESS_MAX_CHARS + 1)))
+    assert (refused.kind.code, refused.param) == ("invalid_instruction", "instruction")
 
 
 def test_state_is_passed_on_as_float32() -> None:

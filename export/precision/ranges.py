@@ -1,0 +1,90 @@
+"""How large each float32 value of a graph gets on example inputs, also inside the bodies of Scan, Loop and If.
+
+float16 ends at 65504, so what comes near it stays float32; 8-bit products need the range of what they read. The graph is run once
+with one more output per value: its largest magnitude. It decides nothing.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from export import onnx_file
+from export.onnx_session import open_session
+from export.parity import Arrays
+from export.precision.source import read
+from export.precision.steps import Kind, bodies_of, steps_of
+
+BATCH = 8
+
+
+def ranges(source: Path, inputs: Arrays, scratch: Path) -> dict[str, float]:
+    """The largest magnitude by value name, over all examples (batch first). Writes only into `scratch`."""
+    model = read(source)
+    names = _Probe(model).names()
+    path = scratch / "ranges.onnx"
+    onnx_file.save(model, path)
+    session = open_session(path, is_optimised=False)
+    count = len(next(iter(inputs.values())))
+    found = np.zeros(len(names))
+    for start in range(0, count, BATCH):
+        answers = session.run(list(names), {name: values[start : start + BATCH] for name, values in inputs.items()})
+        found = np.maximum(found, [float(np.max(answer)) for answer in answers])
+    given = {name: float(np.abs(values).max()) for name, values in inputs.items() if values.dtype == np.float32}
+    return given | dict(zip(names.values(), found.tolist(), strict=True))
+
+
+class _Probe:
+    """Adds the outputs. A scalar made in a body is collected by its node, whose outputs grow by one."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.around = {body: node for node in model.graph.all_nodes() for body in bodies_of(node)}
+
+    def names(self) -> dict[str, str]:
+        """The watched value's name by the name of its output."""
+        made = [value for step in steps_of(self.model) if step.kind is not Kind.SEAM for value in step.floats_out]
+        found = {}
+        for value in made:
+            top = self._lifted(self._largest(value))
+            self.model.graph.outputs.append(top)
+            found[str(top.name)] = str(value.name)
+        return found
+
+    def _largest(self, value: ir.Value) -> ir.Value:
+        return self._behind(value, "ReduceMax", self._behind(value, "Abs", value))
+
+    def _behind(self, watched: ir.Value, operator: str, given: ir.Value) -> ir.Value:
+        attributes = [ir.AttrInt64("keepdims", 0)] if operator == "ReduceMax" else []
+        node = ir.Node("", operator, [given], attributes, name=f"{operator}.{given.name}")
+        (made,) = node.outputs
+        made.name, made.type = f"{operator}.{given.name}", ir.TensorType(ir.DataType.FLOAT)
+        made.shape = ir.Shape([]) if operator == "ReduceMax" else watched.shape
+        maker, graph = given.producer(), given.graph
+        if graph is None or maker is None:
+            raise ValueError(f"{given.name} is made by no node")
+        graph.insert_after(maker, node)
+        return made
+
+    def _lifted(self, scalar: ir.Value) -> ir.Value:
+        while scalar.graph is not None and (node := self.around.get(scalar.graph)) is not None:
+            inner = scalar.graph
+            for body in bodies_of(node):
+                body.outputs.append(scalar if body is inner else _zero(body, f"{scalar.name}.none"))
+            node.resize_outputs(len(node.outputs) + 1)
+            collected = node.outputs[-1]
+            collected.name, collected.type = f"all.{scalar.name}", ir.TensorType(ir.DataType.FLOAT)
+            collected.shape = ir.Shape([]) if node.op_type == "If" else ir.Shape([None])
+            for attribute in ("scan_output_axes", "scan_output_directions"):
+                if attribute in node.attributes:
+                    node.attributes[attribute] = ir.AttrInt64s(attribute, [*node.attributes[attribute].as_ints(), 0])
+            scalar = self._largest(collected) if node.op_type != "If" else collected
+        return scalar
+
+
+def _zero(body: ir.Graph, name: str) -> ir.Value:
+    node = ir.Node("", "Constant", [], [ir.AttrTensor("value", ir.tensor(np.float32(0)))], name=name)
+    (made,) = node.outputs
+    made.name, made.type, made.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+    body.append(node)
+    return made
