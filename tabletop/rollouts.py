@@ -1,4 +1,4 @@
-"""Records episodes of an exported graph in closed loop, in the file format that `vlaapi safety calibrate` reads (docs/SAFETY.md).
+"""Records episodes of an exported graph in closed loop, as files that `vlaapi safety calibrate` reads (docs/CALIBRATION.md).
 
 One .npz per episode: every chunk the policy gave, after which step of each the next one was asked for, and whether the named cube
 was lifted and no other. It knows no guard: what the numbers are good for is decided where they are read.

@@ -1,7 +1,7 @@
 """`vlaapi safety calibrate`: reads recorded episodes, fits the thresholds of the informational scores, measures false alarms.
 
-The mathematics is `safety.calibration`'s. Here are the file format (docs/SAFETY.md), the split into fitted and held-out episodes,
-and the counting. Touches no store; what it writes is unused until a person has signed it.
+The mathematics is `safety.calibration`'s. Here are the file format (docs/CALIBRATION.md), the split into fitted and held-out
+episodes, and the counting. Touches no store; what it writes is unused until a person has signed it.
 """
 
 import zipfile

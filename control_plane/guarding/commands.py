@@ -106,7 +106,7 @@ def audit(
 
 @commands.command("calibrate")
 def calibrate_(
-    rollouts: Annotated[Path, typer.Option(help="Folder of recorded episodes (.npz or .json); docs/SAFETY.md says the format.")],
+    rollouts: Annotated[Path, typer.Option(help="Folder of episodes (.npz or .json); docs/CALIBRATION.md has the format.")],
     out: Annotated[Path, typer.Option(help="The thresholds file to review.")],
     policy: Annotated[Path, typer.Option(help="The policy's folder in the model repository.")],
     robot: Annotated[str | None, typer.Option(help="The robot type; the policy's first one if left out.")] = None,

@@ -128,7 +128,7 @@ class GuardsInForce:
                 policy = layered(policy, asked)
         return InForce(
             guard=Guard(profile, preset, subject.space, policy=policy),
-            columns=subject.columns,
+            columns=subject.columns.fitting(profile),
             instructions=InstructionCheck(policy.instruction, self._deny_list) if policy.instruction else None,
             is_rejection_an_error="error" in {settings.on_reject, self._deployment.on_reject},
             policy=policy,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from control_plane.guarding.fields import StateFields
 from export.contract.manifest import Manifest
 from safety.context import RobotState
+from safety.robot import RobotProfile
 
 _COLUMN = re.compile(r"(?:(?P<arm>left|right)_)?(?:joint_(?P<joint>[1-9]\d?)|ee_(?P<axis>[xyz])|(?P<gripper>gripper))")
 _UNITS = {"joint": "rad", "axis": "m"}
@@ -30,6 +31,14 @@ class StateColumns:
     q: tuple[int, ...] | None = None
     ee_position: tuple[int, ...] | None = None
     gripper: tuple[int, ...] | None = None
+
+    def fitting(self, profile: RobotProfile) -> "StateColumns":
+        """Those that this robot can have: another number of joints or arms is somebody else's state, so it is not known."""
+        return StateColumns(
+            q=self.q if self.q is not None and len(self.q) == profile.arms * profile.joints_per_arm else None,
+            ee_position=self.ee_position if self.ee_position is not None and len(self.ee_position) == 3 * profile.arms else None,
+            gripper=self.gripper if self.gripper is not None and len(self.gripper) == profile.arms else None,
+        )
 
     def field_of(self, path: str) -> str | None:
         """The request's name of the guard's `state.q[3]`: `state[3]`. None where the policy's state does not tell it."""

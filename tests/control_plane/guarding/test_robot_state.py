@@ -9,6 +9,7 @@ import pytest
 from control_plane.guarding.fields import StateFields
 from control_plane.guarding.robot_state import StateColumns, columns_of, robot_state
 from export.contract.manifest import Manifest, load_manifest
+from safety.profile import load_profile
 from tests.control_plane.fakes import ROOT
 
 JOINTS = [(f"joint_{index}", "rad") for index in range(1, 8)]
@@ -46,6 +47,16 @@ def test_the_shipped_policy_tells_its_joints_and_not_its_gripper() -> None:
 )
 def test_names_and_units_decide(columns: list[tuple[str, str]], expected: StateColumns) -> None:
     assert columns_of(manifest(*columns)) == expected
+
+
+def test_a_state_of_another_number_of_joints_or_arms_is_not_known() -> None:
+    panda, aloha = load_profile("franka_panda"), load_profile("aloha")
+    seven = StateColumns(q=tuple(range(7)), ee_position=(7, 8, 9), gripper=(10,))
+    assert seven.fitting(panda) == seven
+    assert seven.fitting(aloha) == StateColumns()
+    assert StateColumns(q=tuple(range(6))).fitting(panda) == StateColumns()
+    both = StateColumns(q=tuple(range(12)), ee_position=tuple(range(6)), gripper=(0, 1))
+    assert both.fitting(aloha) == both
 
 
 def test_the_numbers_are_those_that_were_sent() -> None:
