@@ -198,7 +198,7 @@ def _segments(policy: InstructionPolicy) -> tuple[tuple[tuple[str, ...], ...], .
 
 def _parts(template: str) -> list[tuple[str, bool]]:
     pieces = _SLOT.split(template)  # literal, slot, literal, slot, …, literal
-    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces) if index % 2 == 1 or piece.strip()]
+    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces) if index % 2 == 1 or normalised(piece)]
 
 
 def _fits(words: str, segments: tuple[tuple[str, ...], ...]) -> bool:

@@ -147,10 +147,10 @@ class _Step:
         self, field: str, wanted: float | None, above: float | None, *, stricter: Callable[[float, float], float] = min
     ) -> float | None:
         if wanted is None or above is None:
-            return above if wanted is None else wanted
+            return above if wanted is None else float(wanted)
         if self.is_strict and stricter(wanted, above) != wanted:
             raise LayerError(self.layer, field, f"{wanted:g} is looser than {above:g} above")
-        return stricter(wanted, above)
+        return float(stricter(wanted, above))
 
     def numbers(
         self,

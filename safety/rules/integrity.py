@@ -96,7 +96,8 @@ class UnitSuspect:
 
     def judge(self, results: Sequence[RuleResult]) -> RuleResult:
         """Looks at what the speed and step rules found on the raw chunk."""
-        suspects = [result for result in results if result.status is RuleStatus.REJECTED and result.id in self.watched]
+        refused = [result for result in results if result.status is RuleStatus.REJECTED and result.id in self.watched]
+        suspects = [result for result in refused if _utilisation(result) >= REJECT_POINT]
         if not suspects:
             return self.ok
         worst = max(suspects, key=_utilisation)

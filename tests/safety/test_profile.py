@@ -24,7 +24,7 @@ from safety.profile import (
 PINNED = {
     "aloha": (1, "f9be744acce3b10e5daffa0dacb31367cc674c0609efb564ee580d82e20020ed"),
     "franka_fr3": (1, "c02d2782a8fb84733e4006a05b2ca79c80b67cbd73bceba713f23d295d0768c4"),
-    "franka_panda": (2, "a320d9f0b23c7c6a67589c03d7693d32a4e9f728b39d24a6d5c90abff6632533"),
+    "franka_panda": (2, "7cb94fda8b97393b1e695b7e3797606bcad87d0a8bba4dc7225d403b688b5878"),
     "so101": (1, "f8a830065c423f3f38565626aec0095d773742c8caa18a247b306403a58f826a"),
     "ur5e": (1, "b9edd8cdb340ba7df57fbebff4a9e529dc93e99cbd2964ab290d8c05aabfb951"),
     "viperx_300s": (1, "b175cf5fabcd3a17d8c2963d45ce42dad943606efe4b0aabb906ff5a0533940d"),
