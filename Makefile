@@ -81,7 +81,7 @@ status: ## What runs, where, and the demo key
 
 test: setup venv-export tensorrt-rtx ## Every test, with the real servers
 	@$(BIN)/python -m pytest
-	@$(EXPORT)/bin/python -m pytest -m export --confcutdir=tests/export tests/export tests/tabletop
+	@$(EXPORT)/bin/python -m pytest -m export -o timeout=600 --confcutdir=tests/export tests/export tests/tabletop
 
 check: setup ## Format, lint, types, import directions
 	@$(BIN)/ruff format --check .

@@ -68,6 +68,13 @@ def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -
         _publish("tabletop", options, repository, version)
 
 
+def _robots(family: str, given: list[str] | None) -> tuple[str, ...]:
+    robots = FAMILIES[family].default_robots if given is None else tuple(given)
+    if robots is None:
+        raise CheckpointError("a checkpoint does not say which robot it moves: give --robot")
+    return robots
+
+
 def command_of(family: str) -> Callable[..., None]:
     """What `vlaapi export <family>` runs."""
 
@@ -81,19 +88,28 @@ def command_of(family: str) -> Callable[..., None]:
         control_hz: Annotated[float | None, typer.Option(min=0.001, help="Steps a second that it was trained for.")] = None,
         licence: Annotated[str | None, typer.Option(help="The weights' licence, where the checkpoint does not say.")] = None,
         kind: Annotated[ActionKind | None, typer.Option(help="What its actions mean, where the checkpoint does not say.")] = None,
+        crop_area: Annotated[
+            float | None,
+            typer.Option(min=0.01, max=1, help="Share of the picture that a centre crop keeps (0.9 after augmentation)."),
+        ] = None,
+        rotate_180: Annotated[  # noqa: FBT002 -- a flag: typer reads the signature
+            bool, typer.Option("--rotate-180", help="Pictures were turned upside down, as LIBERO's are.")
+        ] = False,
         repository: Repository = REPOSITORY,
         version: Version = 1,
     ) -> None:
-        options = CheckpointOptions(
-            checkpoint=checkpoint,
-            name=name,
-            robots=FAMILIES[family].default_robots if robot is None else tuple(robot),
-            unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
-            control_hz=control_hz,
-            licence=licence,
-            kind=kind,
-        )
         with one_line_refusals():
+            options = CheckpointOptions(
+                checkpoint=checkpoint,
+                name=name,
+                robots=_robots(family, robot),
+                unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
+                control_hz=control_hz,
+                licence=licence,
+                kind=kind,
+                crop_area=crop_area,
+                rotate_180=rotate_180,
+            )
             _publish(family, options, repository, version)
 
     return export_checkpoint

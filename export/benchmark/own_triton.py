@@ -46,7 +46,7 @@ def serving(repository: Path, venv: Path, folder: Path) -> Iterator[str]:
     """
     grpc, http, metrics = _free_ports()
     plan = Triton(
-        installation=installation_in(venv),
+        installation=installation_in(venv.absolute()),  # Triton runs in a folder of its own
         repository=repository,
         expected=expected_shapes(repository),
         scratch=folder / "scratch",

@@ -30,6 +30,8 @@ class CheckpointOptions:
     control_hz: float | None = None
     licence: str | None = None
     kind: ActionKind | None = None
+    crop_area: float | None = None  # of every camera
+    rotate_180: bool = False
 
 
 class Policy(Protocol):

@@ -71,5 +71,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 if importlib.util.find_spec("torch"):
-    from tests.export.lerobot_checkpoints import act_bundle, lerobot_repository, smolvla_bundle  # noqa: F401 -- as below
+    from tests.export.lerobot_bundles import act_bundle, lerobot_repository, smolvla_bundle  # noqa: F401 -- as below
     from tests.export.precision.fixtures import decoder, flow, loud  # noqa: F401 -- fixtures of two rooms, exported once

@@ -1,4 +1,4 @@
-"""LeRobot's fixtures for tests: copies that may be spoiled, published bundles, and LeRobot's own answers to compare with."""
+"""LeRobot's fixtures for tests and oracles: copies that may be spoiled, and LeRobot's own answers to compare with."""
 
 import json
 import shutil
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -17,9 +15,7 @@ from safetensors.torch import load_file, save_file
 from export.contract.facts import ActionKind
 from export.contract.manifest import Manifest
 from export.contract.tokenize import InstructionTokenizer
-from export.families import open_policy
 from export.policies.adapter import CheckpointOptions
-from export.publish import publish
 
 FIXTURES = Path("tests/fixtures")
 TOLERANCE = 1e-5
@@ -83,36 +79,6 @@ def asked(folder: Path, manifest: Manifest) -> tuple[dict[str, torch.Tensor], ND
     if manifest.noise is not None:
         inputs[manifest.noise.tensor] = arrays["noise"]
     return {name: torch.from_numpy(value) for name, value in inputs.items()}, arrays["answer.chunk"]
-
-
-def run_graph(folder: Path, inputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:
-    """The chunk that a published bundle's graph answers with."""
-    session = onnxruntime.InferenceSession(str(folder / "1" / "model.onnx"), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["action"], {name: value.numpy() for name, value in inputs.items()})
-    return np.asarray(found)
-
-
-@pytest.fixture(scope="session")
-def lerobot_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `act_bundle` and `smolvla_bundle` are published."""
-    return tmp_path_factory.mktemp("lerobot") / "model_repository"
-
-
-@pytest.fixture(scope="session")
-def act_bundle(lerobot_repository: Path) -> Path:
-    """The tiny ACT, published: exporting takes seconds, so once for all tests."""
-    return _published("act", lerobot_repository)
-
-
-@pytest.fixture(scope="session")
-def smolvla_bundle(lerobot_repository: Path) -> Path:
-    """The tiny SmolVLA, published."""
-    return _published("smolvla", lerobot_repository)
-
-
-def _published(family: str, repository: Path) -> Path:
-    publish(open_policy(family, options(FIXTURES / f"{family}_tiny")), repository, version=1)
-    return repository / f"{family}_tiny"
 
 
 def furthest(found: torch.Tensor | NDArray[Any], expected: NDArray[Any]) -> float:

@@ -83,7 +83,9 @@ def test_the_card_shows_an_evaluation_that_came_later(repository: Path) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     """The command of a family as `vlaapi export` would have it."""
-    monkeypatch.setitem(FAMILIES, "tiny", Family(module="tests.export.tiny_policy", checkpoints="nothing"))
+    monkeypatch.setitem(
+        FAMILIES, "tiny", Family(module="tests.export.tiny_policy", checkpoints="nothing", default_robots=("ur5e",))
+    )
     command = typer.Typer()
     command.command("tiny")(command_of("tiny"))
     return command
@@ -141,3 +143,15 @@ def test_a_package_that_a_family_needs_is_named(monkeypatch: pytest.MonkeyPatch,
     options = CheckpointOptions(checkpoint=tmp_path, name="x", robots=("ur5e",))
     with pytest.raises(CheckpointError, match="needy needs the package a_package_of_robots"):
         open_policy("needy", options)
+
+
+def test_a_robot_that_nobody_names_is_asked_for(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["act", "--checkpoint", str(tmp_path), "--name", "mine", "--repository", str(tmp_path)])
+    assert (result.exit_code, result.stdout) == (1, "a checkpoint does not say which robot it moves: give --robot\n")
+
+
+def test_a_family_that_reads_its_own_crop_refuses_the_operators(tmp_path: Path) -> None:
+    words = ["--checkpoint", str(tmp_path), "--name", "mine", "--repository", str(tmp_path), "--crop-area", "0.9"]
+    result = CliRunner().invoke(app, ["openvla-oft", *words])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "leave the options out" in result.stdout

@@ -12,7 +12,8 @@ from export.contract.manifest import load_manifest
 from export.policies.act import open_checkpoint
 from export.policies.act.resnet import map_size
 from export.policies.adapter import CheckpointError
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
+from tests.export.lerobot_bundles import run_graph
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["act_tiny", "act_tiny_old"]
@@ -202,6 +203,7 @@ def test_names_and_units_are_asked_for_never_guessed(spoiled: Spoiled) -> None:
         ("action", {"names": ["a"] * 6, "units": ["rad"] * 6}, "action.frame: Field required"),
         ("environment", {"names": ["a"], "units": ["rad"]}, "environment: 1 names and 1 units, the policy has 0"),
         ("joints", [], "joints: Extra inputs"),
+        ("cameras", {"top": [96, 64]}, "cameras: config.json says them"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(spoiled: Spoiled, part: str, value: object, said: str) -> None:

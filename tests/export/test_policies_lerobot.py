@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from export.__main__ import app
 from export.policies.adapter import CheckpointError
 from export.policies.lerobot.layout import Settings, read_settings, read_tensors
 from export.policies.lerobot.normalisation import Mode, Normalisation, Scaling, network_weights, read_normalisation
@@ -187,9 +185,3 @@ def test_an_unknown_way_of_scaling_is_refused(spoiled: Spoiled) -> None:
 def test_a_folder_of_another_family_says_so() -> None:
     with pytest.raises(CheckpointError, match="is a 'act' policy, not 'smolvla'"):
         read_settings(FIXTURES / "act_tiny", "smolvla", Settings)
-
-
-def test_the_command_says_in_one_line_what_is_missing() -> None:
-    told = CliRunner().invoke(app, ["act", "--checkpoint", str(FIXTURES / "act_tiny"), "--name", "fold"])
-    assert told.exit_code == 1
-    assert told.stdout == "a checkpoint does not say which robot it moves: give --robot\n"

@@ -14,7 +14,8 @@ from export.policies.smolvla import open_checkpoint
 from export.policies.smolvla.network import FlowMatching
 from export.policies.smolvla.policy import FAMILY
 from export.policies.smolvla.vision import VisionShape, VisionTower
-from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, run_graph, spoil
+from tests.export.lerobot_bundles import run_graph
+from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, Spoiled, asked, furthest, options, spoil
 
 pytestmark = pytest.mark.export
 BOTH = ["smolvla_tiny", "smolvla_tiny_old"]
@@ -120,6 +121,39 @@ def test_weights_in_half_precision_answer_in_single(spoiled: Spoiled) -> None:
     (found,) = policy.answers(inputs)
     assert found.dtype == torch.float32
     assert TOLERANCE < furthest(found, expected) < 0.1
+
+
+def test_the_robot_says_which_cameras_it_has_and_how_large(spoiled: Spoiled) -> None:
+    spoiled.json("robot.json", lambda found: found.update(cameras={"camera2": [640, 480]}))
+    policy = open_checkpoint(options(spoiled.folder))
+    (camera,) = policy.manifest(version=1, sha256={}).cameras
+    assert (camera.name, camera.width, camera.height) == ("camera2", 640, 480)
+    assert torch.isfinite(policy.answers(policy.examples())[0]).all()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_state_is_as_long_as_its_statistics_whatever_the_policy_before_had(name: str, tmp_path: Path) -> None:
+    spoiled = spoil(name, tmp_path)
+    spoiled.json("config.json", lambda found: found["input_features"]["observation.state"].update(shape=[3]))
+    policy = open_checkpoint(options(spoiled.folder))
+    inputs, expected = asked(spoiled.folder, policy.manifest(version=1, sha256={}))
+    assert furthest(policy.answers(inputs)[0], expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("cameras", "said"),
+    [
+        (None, "takes any of camera1, camera2, camera3 at any size"),
+        ({}, '"cameras": {"camera1": [640, 480]}'),
+        ({"wrist": [64, 64]}, "'wrist' is none of camera1, camera2, camera3"),
+        ({"camera1": [64, 0]}, "cameras.camera1.1: Input should be greater than 0"),
+    ],
+)
+def test_cameras_are_never_guessed(spoiled: Spoiled, cameras: object, said: str) -> None:
+    spoiled.json("robot.json", lambda found: found.update(cameras=cameras))
+    with pytest.raises(CheckpointError) as refused:
+        open_checkpoint(options(spoiled.folder))
+    assert said in str(refused.value)
 
 
 def test_the_tokenizer_travels_along() -> None:

@@ -55,7 +55,7 @@ def open_checkpoint(options: CheckpointOptions) -> Policy:
     _refuse(folder / CONFIG_FILE, settings)
     stored = read_tensors(folder / WEIGHTS_FILE)
     scalings = read_normalisation(folder, settings, stored)
-    facts = gather(options, settings, scalings)
+    facts = gather(options, settings, scalings, are_cameras_known=True)
     weights = {
         name.removeprefix(_MODEL): tensor
         for name, tensor in network_weights(stored).items()
@@ -110,9 +110,8 @@ def _layout(settings: ActSettings, backbone: Shape) -> Layout:
 
 def _scalings(facts: Facts, settings: ActSettings, scalings: Normalisation) -> Scalings:
     state, environment = settings.vector(FeatureType.STATE), settings.vector(FeatureType.ENV)
-    tensors = [camera.tensor for camera in facts.cameras()]
     return Scalings(
-        cameras={tensor: scalings.inputs[key] for tensor, key in zip(tensors, settings.pictures, strict=True)},
+        cameras={camera.tensor: scalings.inputs[key] for key, camera in facts.cameras_by_key().items()},
         state=scalings.inputs[state[0]] if state else None,
         environment=scalings.inputs[environment[0]] if environment else None,
         state_size=state[1] if state else 0,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.contract.facts import Action, ActionKind, Camera, GripperPolarity, ResizeRule, State
-from export.contract.statistics import Bounds, Fact, MeanStd, NonEmpty, Statistics
+from export.contract.statistics import Bounds, Fact, MeanStd, NonEmpty, PositiveInt, Statistics
 from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.policies.lerobot.layout import CONFIG_FILE, TRAINING_FILE, FeatureType, Settings, read_json
 from export.policies.lerobot.named import ACTION_TENSOR, STATE_TENSOR
@@ -38,8 +38,12 @@ class RobotAction(Vector):
 
 
 class Robot(Fact):
-    """The whole of `robot.json`: a vector per STATE, ENV and ACTION feature of the policy."""
+    """The whole of `robot.json`: a vector per STATE, ENV and ACTION feature of the policy, and which cameras the robot has.
 
+    `cameras` are (width, height) by name, for a policy that takes pictures of any size and leave to send fewer of them.
+    """
+
+    cameras: dict[NonEmpty, tuple[PositiveInt, PositiveInt]] | None = None
     state: Vector | None = None
     environment: Vector | None = None
     action: RobotAction
@@ -60,18 +64,25 @@ class Facts:
     key: str  # the one set of statistics
 
     def cameras(self) -> tuple[Camera, ...]:
-        """In the network's order, under the robot's names; any other size is stretched, the training's own passes unchanged."""
+        """In the network's order, under the robot's names; any other size is stretched, this one passes unchanged."""
+        return tuple(self.cameras_by_key().values())
+
+    def cameras_by_key(self) -> dict[str, Camera]:
+        """By the network's own name for them."""
         found: dict[str, Camera] = {}
-        for key, feature in self.settings.pictures.items():
-            name = self.scalings.renamed.get(key, key).removeprefix("observation.").removeprefix("images.")
-            _, height, width = feature.shape
+        tensors: set[str] = set()
+        for key, name in camera_names(self.settings, self.scalings).items():
+            if self.robot.cameras is not None and name not in self.robot.cameras:
+                continue
+            _, height, width = self.settings.pictures[key].shape
+            if self.robot.cameras is not None:
+                width, height = self.robot.cameras[name]
             tensor = _tensor_name(name)
-            while tensor in found:  # "left-wrist" beside "left_wrist"
+            while tensor in tensors:  # "left-wrist" beside "left_wrist"
                 tensor += "_"
-            found[tensor] = Camera(
-                name=name, is_required=True, width=width, height=height, resize=ResizeRule.NAIVE, tensor=tensor
-            )
-        return tuple(found.values())
+            tensors.add(tensor)
+            found[key] = Camera(name=name, is_required=True, width=width, height=height, resize=ResizeRule.NAIVE, tensor=tensor)
+        return found
 
     def state(self) -> State | None:
         """Robot state, then the environment's, as one vector on the wire."""
@@ -114,8 +125,17 @@ class Facts:
         return {self.key: statistics} if is_described and statistics is not None else {}
 
 
-def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisation) -> Facts:
-    """All facts, or a CheckpointError that says where the missing one is to be given."""
+def camera_names(settings: Settings, scalings: Normalisation) -> dict[str, str]:
+    """The robot's name for each camera, by the network's."""
+    said = {key: scalings.renamed.get(key, key) for key in settings.pictures}
+    return {key: name.removeprefix("observation.").removeprefix("images.") for key, name in said.items()}
+
+
+def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisation, *, are_cameras_known: bool) -> Facts:
+    """All facts, or a CheckpointError that says where the missing one is to be given.
+
+    `are_cameras_known`: whether `config.json` says truly which pictures of which size the network saw.
+    """
     folder = options.checkpoint
     training = read_json(folder / TRAINING_FILE) if (folder / TRAINING_FILE).exists() else {}
     config = read_json(folder / CONFIG_FILE)
@@ -137,7 +157,7 @@ def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisati
         options=options,
         settings=settings,
         scalings=scalings,
-        robot=_robot(folder, settings),
+        robot=_robot(folder, settings, None if are_cameras_known else tuple(camera_names(settings, scalings).values())),
         kind=options.kind,
         control_hz=control_hz,
         licence=str(licence),
@@ -146,7 +166,8 @@ def gather(options: CheckpointOptions, settings: Settings, scalings: Normalisati
     )
 
 
-def _robot(folder: Path, settings: Settings) -> Robot:
+def _robot(folder: Path, settings: Settings, cameras: tuple[str, ...] | None) -> Robot:
+    """`cameras` are those that it may choose from, None where there is no choice."""
     path = folder / ROBOT_FILE
     wanted = {
         "state": settings.vector(FeatureType.STATE),
@@ -164,12 +185,28 @@ def _robot(folder: Path, settings: Settings) -> Robot:
     except ValidationError as error:
         fault = error.errors()[0]
         raise CheckpointError(f"{path}: {'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}") from None
+    _refuse_cameras(path, robot, cameras)
     for name in ("state", "environment", "action"):
         vector: Vector | None = getattr(robot, name)
         found, size = (0, 0) if vector is None else (len(vector.names), len(vector.units)), sizes.get(name, 0)
         if found != (size, size):
             raise CheckpointError(f"{path}: {name}: {found[0]} names and {found[1]} units, the policy has {size} numbers there")
     return robot
+
+
+def _refuse_cameras(path: Path, robot: Robot, known: tuple[str, ...] | None) -> None:
+    if known is None:
+        if robot.cameras is not None:
+            raise CheckpointError(f"{path}: cameras: {CONFIG_FILE} says them: leave them out")
+        return
+    listed = ", ".join(known)
+    if not robot.cameras:
+        example = f'"cameras": {{"{known[0]}": [640, 480]}}'
+        asked = f"the policy takes any of {listed} at any size: write which the robot has, with width and height: {example}"
+        raise CheckpointError(f"{path}: cameras: {asked}")
+    unknown = sorted(robot.cameras.keys() - set(known))
+    if unknown:
+        raise CheckpointError(f"{path}: cameras: {unknown[0]!r} is none of {listed}")
 
 
 def _inside(found: object, *keys: str) -> Any:

@@ -15,7 +15,18 @@ from torch import Tensor, nn
 
 from export.contract.statistics import Bounds, MeanStd, Statistics
 from export.policies.adapter import CheckpointError
-from export.policies.lerobot.layout import ACTION, WEIGHTS_FILE, Feature, FeatureType, Settings, Weights, read_json, read_tensors
+from export.policies.lerobot.layout import (
+    ACTION,
+    STATE,
+    WEIGHTS_FILE,
+    Feature,
+    FeatureType,
+    S,
+    Settings,
+    Weights,
+    read_json,
+    read_tensors,
+)
 
 PREPROCESSOR_FILE, POSTPROCESSOR_FILE = "policy_preprocessor.json", "policy_postprocessor.json"
 INPUTS = ("normalize_inputs.buffer_",)
@@ -131,6 +142,22 @@ def read_normalisation(folder: Path, settings: Settings, weights: Weights) -> No
     }
     step = _Step(modes=modes, values=_buffers(weights, OUTPUTS, ACTION), epsilon=EPSILON)
     return Normalisation(inputs=inputs, action=_scaling(where, ACTION, settings.output_features[ACTION], step), renamed={})
+
+
+def with_true_state(folder: Path, settings: S, weights: Weights) -> S:
+    """The settings with the state as long as its statistics.
+
+    For networks that take a state of any length: fine-tuning keeps the features of the policy that it started from in
+    `config.json`, but the statistics are the robot's.
+    """
+    has_pipeline = (folder / PREPROCESSOR_FILE).exists()
+    values = _read_step(folder, PREPROCESSOR_FILE, "normalizer_processor")[1].values if has_pipeline else {}
+    values = values or _buffers(weights, INPUTS, STATE)
+    found = [values[name].numel() for name in (f"{STATE}.mean", f"{STATE}.min", f"{STATE}.q01") if name in values]
+    if not found or STATE not in settings.input_features:
+        return settings
+    state = Feature(type=FeatureType.STATE, shape=(found[0],))
+    return settings.model_copy(update={"input_features": settings.input_features | {STATE: state}})
 
 
 def network_weights(weights: Weights) -> Weights:

@@ -40,7 +40,7 @@ class OpenVlaPolicy:
         self._options, self._network = options, network
         self._instruction, self._statistics = instruction, statistics
         self._count = next(iter(statistics.values())).length
-        self._camera = _camera(network.config)
+        self._camera = _camera(network.config, options)
 
     def manifest(self, *, version: int, sha256: dict[str, str]) -> Manifest:
         """The facts."""
@@ -171,7 +171,7 @@ def open_checkpoint(options: CheckpointOptions) -> OpenVlaPolicy:
     return OpenVlaPolicy(options, network, instruction, statistics)
 
 
-def _camera(config: OpenVlaConfig) -> Camera:
+def _camera(config: OpenVlaConfig, options: CheckpointOptions) -> Camera:
     return Camera(
         name="primary",
         is_required=True,
@@ -179,6 +179,8 @@ def _camera(config: OpenVlaConfig) -> Camera:
         height=config.image_size,
         resize=ResizeRule.LETTERBOX if config.pictures.letterbox_fill else ResizeRule.NAIVE,
         fill=config.pictures.letterbox_fill,
+        crop_area=options.crop_area,
+        rotate_180=options.rotate_180,
         tensor="image",
     )
 

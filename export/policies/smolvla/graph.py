@@ -16,10 +16,10 @@ from export.policies.smolvla.network import FlowMatching
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """How the wire's tensors are read. Cameras by tensor name in the network's order; `side` None: pictures keep their size."""
+    """How the wire's tensors are read. Cameras by tensor name in the network's order; `side` of the square that they become."""
 
     cameras: dict[str, Scaling]
-    side: int | None
+    side: int
     pad_id: int
     state: Scaling
     action: Scaling
@@ -47,9 +47,8 @@ class SmolVla(nn.Module):
     def _picture(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] → (B, 3, side, side) in [−1, 1]."""
         height, width = picture.shape[2:]
-        if self.side is not None:
-            ratio = max(width / self.side, height / self.side)
-            inner = (int(height / ratio), int(width / ratio))
-            picture = functional.interpolate(picture, size=inner, mode="bilinear", align_corners=False)
-            picture = functional.pad(picture, (self.side - inner[1], 0, self.side - inner[0], 0))
+        ratio = max(width / self.side, height / self.side)
+        inner = (int(height / ratio), int(width / ratio))
+        picture = functional.interpolate(picture, size=inner, mode="bilinear", align_corners=False)
+        picture = functional.pad(picture, (self.side - inner[1], 0, self.side - inner[0], 0))
         return picture * 2.0 - 1.0

@@ -21,6 +21,7 @@ from export.policies.lerobot.normalisation import (
     network_weights,
     pipeline_steps,
     read_normalisation,
+    with_true_state,
 )
 from export.policies.lerobot.policy import EXAMPLES, LeRobotPolicy
 from export.policies.smolvla.graph import SmolVla, Wire
@@ -46,11 +47,12 @@ def open_checkpoint(options: CheckpointOptions) -> Policy:
     """Reads everything once. Raises CheckpointError."""
     folder = options.checkpoint
     settings = read_settings(folder, FAMILY, SmolVlaSettings)
-    refuse(folder / CONFIG_FILE, settings)
     vlm = vlm_folder(folder, settings)
     stored = read_tensors(folder / WEIGHTS_FILE)
+    settings = with_true_state(folder, settings, stored)
+    refuse(folder / CONFIG_FILE, settings)
     scalings = read_normalisation(folder, settings, stored)
-    facts = gather(options, settings, scalings)
+    facts = gather(options, settings, scalings, are_cameras_known=False)
     weights = {
         name.removeprefix(MODEL): tensor
         for name, tensor in network_weights(stored).items()
@@ -64,7 +66,7 @@ def open_checkpoint(options: CheckpointOptions) -> Policy:
     return LeRobotPolicy(
         facts=facts,
         network=SmolVla(flow, _wire(facts, settings, scalings, instruction)).eval(),
-        description=_description(settings),
+        description=_description(facts, settings),
         instruction=instruction,
         noise=Noise(tensor=NOISE_TENSOR, shape=(settings.chunk_size, settings.max_action_dim)),
         words=ids,
@@ -138,11 +140,9 @@ def _refuse_other_words(folder: Path, settings: SmolVlaSettings) -> None:
 
 
 def _wire(facts: Facts, settings: SmolVlaSettings, scalings: Normalisation, instruction: Instruction) -> Wire:
-    tensors = [camera.tensor for camera in facts.cameras()]
-    sides = settings.resize_imgs_with_padding
     return Wire(
-        cameras={tensor: scalings.inputs[key] for tensor, key in zip(tensors, settings.pictures, strict=True)},
-        side=None if sides is None else sides[0],
+        cameras={camera.tensor: scalings.inputs[key] for key, camera in facts.cameras_by_key().items()},
+        side=settings.side,
         pad_id=instruction.pad_id,
         state=scalings.inputs[STATE],
         action=scalings.action,
@@ -150,8 +150,8 @@ def _wire(facts: Facts, settings: SmolVlaSettings, scalings: Normalisation, inst
     )
 
 
-def _description(settings: SmolVlaSettings) -> str:
+def _description(facts: Facts, settings: SmolVlaSettings) -> str:
     return (
-        f"LeRobot SmolVLA: {len(settings.pictures)} camera(s), {settings.num_steps} flow steps from noise to chunks of"
+        f"LeRobot SmolVLA: {len(facts.cameras())} camera(s), {settings.num_steps} flow steps from noise to chunks of"
         f" {settings.chunk_size} actions, of which {settings.n_action_steps} were meant to be executed before the next request."
     )

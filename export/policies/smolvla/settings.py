@@ -40,6 +40,11 @@ class SmolVlaSettings(Settings):
     min_period: float
     max_period: float
 
+    @property
+    def side(self) -> int:
+        """Of the square that every picture becomes; `refuse` has seen to it that there is one."""
+        return (self.resize_imgs_with_padding or (0, 0))[0]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -104,17 +109,14 @@ def read_vlm(folder: Path) -> VlmSettings:
 
 def refuse(path: Path, settings: SmolVlaSettings) -> None:
     """What LeRobot can say and this exporter cannot do."""
-    sides = settings.resize_imgs_with_padding
-    pictures = [one.shape[1:] for one in settings.pictures.values()] if sides is None else [sides]
+    sides, state = settings.resize_imgs_with_padding, settings.vector(FeatureType.STATE)
     faults = {
         "adapt_to_pi_aloha is set: its turned joints and grippers are not supported": settings.adapt_to_pi_aloha,
         "use_delta_joint_actions_aloha is set: LeRobot itself cannot run it": settings.use_delta_joint_actions_aloha,
-        "pictures must become squares of one size": any(
-            down != across or (down, across) != pictures[0] for down, across in pictures
-        ),
+        "resize_imgs_with_padding must make squares": sides is None or sides[0] != sides[1],
         "the policy is larger than max_state_dim or max_action_dim": settings.action_size > settings.max_action_dim
-        or ((state := settings.vector(FeatureType.STATE)) is not None and state[1] > settings.max_state_dim),
-        "input_features lack observation.state": settings.vector(FeatureType.STATE) is None,
+        or (state is not None and state[1] > settings.max_state_dim),
+        "input_features lack observation.state": state is None,
         "an ENV input is not supported": settings.vector(FeatureType.ENV) is not None,
         f"attention_mode {settings.attention_mode!r} is not known": settings.attention_mode not in {"cross_attn", "self_attn"},
     }
@@ -140,7 +142,6 @@ def layout_of(settings: SmolVlaSettings, vlm: VlmSettings, weights: Weights, mar
         has_inner_bias=text.mlp_bias,
     )
     gate = weights[f"{_EXPERT}layers.0.mlp.gate_proj.weight"]
-    side = settings.resize_imgs_with_padding or next(iter(settings.pictures.values())).shape[1:]
     return Layout(
         vision=VisionShape(
             width=weights[f"{_VLM}vision_model.post_layernorm.weight"].shape[0],
@@ -151,7 +152,7 @@ def layout_of(settings: SmolVlaSettings, vlm: VlmSettings, weights: Weights, mar
             trained=sees.image_size,
             epsilon=sees.layer_norm_eps,
             fold=vlm.scale_factor,
-            size=(side[0], side[1]),
+            size=(settings.side, settings.side),
         ),
         language=language,
         expert=replace(language, width=gate.shape[1], inner=gate.shape[0]),

@@ -15,7 +15,7 @@ from export.python_backend.openvla_decode import Runner
 from tests.export.openvla.conftest import Arrays, Reference, opened
 from tests.export.openvla_checkpoint import PAD, Shape, write_checkpoint
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.timeout(400)]  # the first to ask exports two checkpoints
 OUTPUTS = ("action", "action_tokens", "is_action_token", "token_logprob", "token_entropy")
 
 

@@ -70,6 +70,11 @@ def test_a_chosen_key_is_the_only_one_served(openvla_tiny: Path) -> None:
     assert int(policy.examples()["unnorm_index"].max()) == 0
 
 
+def test_crop_and_rotation_are_what_the_operator_states(openvla_tiny: Path) -> None:
+    (camera,) = opened(openvla_tiny, crop_area=0.9, rotate_180=True).manifest(version=1, sha256={}).cameras
+    assert (camera.crop_area, camera.rotate_180) == (0.9, True)
+
+
 def test_a_letterbox_checkpoint_says_so(odd_checkpoint: Path) -> None:
     camera = opened(odd_checkpoint).manifest(version=1, sha256={}).cameras[0]
     assert (camera.resize, camera.fill, camera.width) == (ResizeRule.LETTERBOX, (127, 102, 76), 42)

@@ -20,7 +20,7 @@ from export.verify import verify
 from tests.export.openvla.conftest import Arrays, Reference
 from tests.export.openvla_checkpoint import PAD
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.timeout(400)]  # the first to ask exports two checkpoints
 ROOT = Path(__file__).resolve().parents[3]
 _TYPES = {"int64": "INT64", "uint8": "UINT8"}
 

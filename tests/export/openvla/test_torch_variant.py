@@ -16,7 +16,7 @@ from export.verify import verify
 from tests.export.openvla.test_decode import OUTPUTS
 from tests.export.openvla_checkpoint import PAD
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.timeout(400)]  # the first to ask exports two checkpoints
 
 
 def _build(repository: Path, checkpoint: Path, *words: str) -> tuple[int, str]:

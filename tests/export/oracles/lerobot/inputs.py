@@ -45,11 +45,19 @@ def statistics(random: np.random.Generator, shapes: dict[str, tuple[int, ...]]) 
     return found
 
 
-def observations(random: np.random.Generator, config: Any, scales: Statistics, count: int) -> Observation:
-    """Patches of colour as uint8 (count, H, W, 3), and vectors around nought whose constant column is constant."""
+def observations(
+    random: np.random.Generator, config: Any, scales: Statistics, count: int, sizes: dict[str, tuple[int, int]] | None = None
+) -> Observation:
+    """Patches of colour as uint8 (count, H, W, 3), and vectors around nought whose constant column is constant.
+
+    `sizes` are the cameras that there are, (height, width); without it all of the configuration's.
+    """
     found: Observation = {}
     for key, shape in ((key, one.shape) for key, one in config.input_features.items()):
         if len(shape) == 3:
+            if sizes is not None and key not in sizes:
+                continue
+            shape = shape if sizes is None else (3, *sizes[key])
             coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
             rows, columns = np.arange(shape[1]) * 4 // shape[1], np.arange(shape[2]) * 4 // shape[2]
             found[key] = coarse[:, rows][:, :, columns]
@@ -71,14 +79,14 @@ def tensors(observation: Observation, row: int) -> dict[str, Any]:
     return found
 
 
-def save(policy: Any, folder: Path, pipelines: tuple[Any, Any] | None) -> None:
+def save(policy: Any, folder: Path, pipelines: tuple[Any, Any] | None, sizes: dict[str, tuple[int, int]] | None = None) -> None:
     """The policy and, from 0.4, its two pipelines, as `lerobot-train` saves them."""
     policy.save_pretrained(folder)
     for pipeline in pipelines or ():
         pipeline.save_pretrained(folder)
     training = TrainPipelineConfig(dataset=DatasetConfig(repo_id=f"vlaapi/{folder.name}"), policy=policy.config)
     training.save_pretrained(folder)
-    (folder / "robot.json").write_text(json.dumps(robot(policy.config), indent=2) + "\n")
+    (folder / "robot.json").write_text(json.dumps(robot(policy.config, sizes), indent=2) + "\n")
 
 
 def freeze_answers(folder: Path, arrays: Observation) -> None:
@@ -86,10 +94,12 @@ def freeze_answers(folder: Path, arrays: Observation) -> None:
     np.savez_compressed(folder / "answers.npz", allow_pickle=False, **arrays)
 
 
-def robot(config: Any) -> dict[str, Any]:
+def robot(config: Any, sizes: dict[str, tuple[int, int]] | None) -> dict[str, Any]:
     """What our exporter asks the operator for: `robot.json`. The names mean nothing."""
     named = {"state": config.robot_state_feature, "environment": config.env_state_feature, "action": config.action_feature}
     found: dict[str, Any] = {}
+    if sizes is not None:
+        found["cameras"] = {key.rpartition(".")[2]: [width, height] for key, (height, width) in sizes.items()}
     for part, feature in named.items():
         if feature is not None:
             size = feature.shape[0]

@@ -49,8 +49,9 @@ SPECIAL = [
 ]
 NEW = {
     "input_features": {
-        "observation.images.camera1": PolicyFeature(FeatureType.VISUAL, (3, 48, 80)),
-        "observation.images.camera2": PolicyFeature(FeatureType.VISUAL, (3, 90, 60)),
+        "observation.images.camera1": PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),
+        "observation.images.camera2": PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),
+        "observation.images.camera3": PolicyFeature(FeatureType.VISUAL, (3, 32, 32)),
         "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
     },
     "output_features": {"action": PolicyFeature(FeatureType.ACTION, (6,))},
@@ -60,6 +61,12 @@ NEW = {
     "num_vlm_layers": 2,
     "tokenizer_max_length": 48,
 }
+# (height, width) of what the robot has: fine-tuning keeps the sizes and cameras of the policy that it started from.
+SIZES = {
+    "observation.images.camera1": (48, 80),
+    "observation.images.camera2": (90, 60),
+}
+OLD_SIZES = {"observation.image": (64, 64)}
 OLD = {
     "input_features": {
         "observation.image": PolicyFeature(FeatureType.VISUAL, (3, 64, 64)),
@@ -119,7 +126,7 @@ def main() -> None:
     """Writes the fixture of the LeRobot that is installed."""
     folder = Path(sys.argv[1]) / ("smolvla_tiny_old" if IS_OLD else "smolvla_tiny")
     write_vlm(folder / "vlm")
-    freeze(folder, (OLD if IS_OLD else NEW) | SMALL)
+    freeze(folder, (OLD if IS_OLD else NEW) | SMALL, OLD_SIZES if IS_OLD else SIZES)
 
 
 def write_vlm(folder: Path) -> None:
@@ -141,7 +148,7 @@ def write_vlm(folder: Path) -> None:
     SmolVLMConfig(vision_config=VISION, text_config=text, scale_factor=4, image_token_id=3).save_pretrained(folder)
 
 
-def freeze(folder: Path, settings: dict[str, Any]) -> None:
+def freeze(folder: Path, settings: dict[str, Any], sizes: dict[str, tuple[int, int]]) -> None:
     """A checkpoint of random weights in `folder`, and `answers.npz` beside it: inputs, noise, chunks, first actions."""
     torch.manual_seed(3)
     config = SmolVLAConfig(**settings, vlm_model_name=str(folder / "vlm"))
@@ -153,8 +160,8 @@ def freeze(folder: Path, settings: dict[str, Any]) -> None:
     _sharpen(policy)
     policy.eval()
     pipelines = None if IS_OLD else _pipelines(config, scales)
-    save(policy, folder, pipelines)
-    seen = {key: value for key, value in observations(random, config, scales, COUNT).items() if "empty_camera" not in key}
+    save(policy, folder, pipelines, sizes)
+    seen = observations(random, config, scales, COUNT, sizes)
     noise = random.standard_normal((COUNT, config.chunk_size, config.max_action_dim)).astype(np.float32)
     found = [ask(policy, pipelines, seen, row, noise=torch.from_numpy(noise[row : row + 1])) for row in range(COUNT)]
     chunks, firsts = (np.stack([answer[part] for answer in found]) for part in (0, 1))
