@@ -201,10 +201,13 @@ class Guard:
         """`blind` are the results of rules that cannot look without a context: they count in nothing."""
         lowest, limiting, evaluated = 1.0, None, 0
         for result in results:
-            if result.status is not RuleStatus.NOT_EVALUATED:
+            score = result.score
+            if score is not None:
                 evaluated += 1
-                if result.score is not None and result.score < lowest:
-                    lowest, limiting = result.score, result.id
+                if score < lowest:
+                    lowest, limiting = score, result.id
+            elif result.reason is None:  # it looked, and only informs
+                evaluated += 1
         actions.flags.writeable = False
         frozen, steps, tracking = (0, 0, 0) if known is None else self._counts(known, results)
         is_refused = decision is Decision.REJECT

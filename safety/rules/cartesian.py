@@ -92,7 +92,7 @@ class StepSpeed:
         if len(rows) == 0:  # the other arm's was too fast
             return shortened
         vectors, speeds = actions[rows, self.columns], speeds[rows]
-        for _ in range(PASSES_MAX):
+        for _ in range(PASSES_MAX):  # pragma: no branch -- two have always been enough; if not, the post-check refuses
             vectors *= (self.limit * AIM / np.maximum(speeds, self.limit * AIM))[:, np.newaxis]
             if self.is_proportional:
                 break

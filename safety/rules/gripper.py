@@ -31,7 +31,7 @@ class GripperRange:
 
     def evaluate(self, evidence: Evidence) -> RuleResult:
         """The farthest outside decides. Being at an end is normal and scores 1."""
-        lowest, highest = evidence.lows[self.column], evidence.highs[self.column]
+        lowest, highest = evidence.ends_of(self.column)
         if self.low <= lowest and highest <= self.high:
             return self.ok
         is_below = self.low - lowest > highest - self.high

@@ -13,12 +13,14 @@ from safety.action_space import ActionKind
 from safety.rules.arm import Arm
 from safety.rules.names import C2, C3, C4, C5, C6
 from safety.rules.rule import Evidence, Severity, not_evaluated, passed, warned
+from safety.score import WARN_POINT
 from safety.verdict import NotEvaluated, RuleResult, RuleStatus
 
 Array = NDArray[np.float64]
 JERK_HZ_MIN = 50.0
 DEADBAND = 0.02  # of the largest allowed step: less is noise, not a change of direction
 REVERSALS_MAX = 0.5
+CALM = WARN_POINT * REVERSALS_MAX  # up to here the score is 1
 CHANGES_MIN = 4  # fewer say nothing about going back and forth
 HYSTERESIS = (0.4, 0.6)
 CROSSINGS_PER_S_MAX = 2.0
@@ -99,11 +101,12 @@ class Oscillation:
             changes = changes[1:] - changes[:-1]
         if len(changes) < CHANGES_MIN:
             return self.alone
-        counts = np.add.reduce(changes[1:] * changes[:-1] < self.floors, axis=0).tolist()
-        most = max(counts)
-        if most == 0:
+        turns = changes[1:] * changes[:-1] < self.floors
+        if np.count_nonzero(turns) <= CALM * len(turns):  # so no single column is above that share either
             return self.ok
-        column, value = counts.index(most), most / (len(changes) - 1)
+        counts = np.add.reduce(turns, axis=0).tolist()
+        most = max(counts)
+        column, value = counts.index(most), most / len(turns)
         message = (
             f"column {column + self.columns.start} turns round in {value:.4g} of its steps; more than {REVERSALS_MAX} is odd"
         )
@@ -128,7 +131,8 @@ class GripperChatter:
     def evaluate(self, evidence: Evidence) -> RuleResult:
         """One change is a grasp; only what comes back again flaps."""
         closed, opened = (self.low + share * (self.high - self.low) for share in HYSTERESIS)
-        if evidence.lows[self.column] >= closed or evidence.highs[self.column] <= opened:
+        lowest, highest = evidence.ends_of(self.column)
+        if lowest >= closed or highest <= opened:
             return self.ok
         side, crossings = 0, 0
         for command in evidence.actions[:, self.column].tolist():

@@ -57,14 +57,13 @@ class ActionRangeRule:
     low: Array
     high: Array
     limit: float
-    lowest: tuple[float, ...]
-    highest: tuple[float, ...]
+    lowest: Array  # infinite where a column has no width
+    highest: Array
 
     def evaluate(self, evidence: Evidence) -> RuleResult:
-        """Inside is the rule and costs two comparisons a column."""
-        if all(a >= b for a, b in zip(evidence.lows, self.lowest, strict=True)) and all(
-            a <= b for a, b in zip(evidence.highs, self.highest, strict=True)
-        ):
+        """Inside is the usual case."""
+        actions = evidence.actions
+        if not ((actions < self.lowest) | (actions > self.highest)).any():
             return self.ok
         shares = outside(evidence.actions, self.low, self.high)
         step, column = divmod(int(shares.argmax()), shares.shape[1])
@@ -82,6 +81,6 @@ def action_range_rule(low: tuple[float, ...], high: tuple[float, ...], limit: fl
         low=np.array(low),
         high=np.array(high),
         limit=max(limit, 1e-12),
-        lowest=tuple(a if wide else -math.inf for a, wide in zip(low, has_width, strict=True)),
-        highest=tuple(b if wide else math.inf for b, wide in zip(high, has_width, strict=True)),
+        lowest=np.where(has_width, low, -math.inf),
+        highest=np.where(has_width, high, math.inf),
     )

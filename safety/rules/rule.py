@@ -34,12 +34,19 @@ class Evidence:
     """What rules may look at. `actions` is (T, D): the float32 wire values, widened exactly so that norms do not round."""
 
     actions: Array
-    lows: list[float]  # per column
-    highs: list[float]
     peak: float  # the largest |a|; NaN or infinite when any number is
     known: Known | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
     measured: dict[tuple[str, int], Array] = field(default_factory=dict)  # what a rule saw, for its own clamp
+    ends: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def ends_of(self, column: int) -> tuple[float, float]:
+        """The lowest and the highest number of a column, worked out once."""
+        found = self.ends.get(column)
+        if found is None:
+            numbers = self.actions[:, column]
+            found = self.ends[column] = float(np.minimum.reduce(numbers)), float(np.maximum.reduce(numbers))
+        return found
 
     def track(self, arm: Arm, index: int) -> Track:
         """Where the chunk takes this arm, worked out once."""
@@ -52,10 +59,9 @@ class Evidence:
 
 
 def evidence_of(wire: NDArray[np.float32], known: Known | None = None) -> Evidence:
-    """Widens a chunk and takes its extremes once for all rules. Needs at least one number."""
+    """Widens a chunk and takes its peak once for all rules. Needs at least one number."""
     actions = wire.astype(np.float64)
-    lows, highs = np.minimum.reduce(actions, axis=0), np.maximum.reduce(actions, axis=0)
-    return Evidence(actions, lows.tolist(), highs.tolist(), float(np.maximum.reduce(np.maximum(highs, -lows))), known)
+    return Evidence(actions, float(np.maximum.reduce(np.abs(actions), axis=None)), known)
 
 
 class Rule(Protocol):

@@ -14,10 +14,11 @@ from tests.safety.factories import panda, panda_guard
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "SAFETY.md").read_text(encoding="utf-8").replace("−", "-")
 DISCLAIMER = """
-The action guard checks numbers. It compares the model's output, and the state your client reports, with configured limits. It does
-not see people, objects, forces or your robot; it cannot act after the response has left; it is not a safety function in the sense
-of ISO 10218, ISO 13849 or IEC 61508 and has no SIL or PL. A score of 1.0 means no configured check failed, not that the motion is
-safe. Keep the robot's own limits, emergency stop, protective stops and a watchdog that stops on a missing or late response.
+The action guard checks numbers. It compares the model's output, and the state your client reports, with configured limits. It
+does not see people, objects, forces or your robot; it cannot act after the response has left; it is not a safety function in the
+sense of ISO 10218, ISO 13849 or IEC 61508 and has no SIL or PL. A score of 1.0 means no configured check failed, not that the
+motion is safe. Keep the robot's own limits, emergency stop, protective stops and a watchdog that stops on a missing or late
+response.
 """
 
 

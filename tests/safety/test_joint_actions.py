@@ -195,3 +195,21 @@ def test_numbers_at_the_ends_of_the_training_range_warn() -> None:
     assert rule(trained.check(unusual), "F2.action_ood").status is RuleStatus.WARNED
     narrow = Guard(panda(), Preset.REDUCED, replace(action_space(), training_range=((0.0, 0.0),) * 7))
     assert rule(narrow.check(chunk()), "C6.saturation").reason is NotEvaluated.LIMIT_UNPUBLISHED
+
+
+def test_a_robot_without_published_accelerations_is_slowed_down_by_its_speeds_alone() -> None:
+    jump = np.zeros((12, 7), dtype=np.float32)
+    jump[6:, 0] = 0.3
+    jump[:, 6] = 0.5
+    verdict = guard(robot="ur5e").check(jump)
+    assert (verdict.decision, verdict.limiting_rule) == (Decision.CLAMP, "C1.joint_velocity")
+    assert np.diff(verdict.actions[:, 0].astype(np.float64)).max() * 10 <= np.pi / 2
+    assert rule(verdict, "D4.stopping_room").reason is NotEvaluated.LIMIT_UNPUBLISHED
+
+
+def test_several_joints_are_slowed_down_by_one_factor() -> None:
+    jump = joint_chunk(12)
+    jump[6:, :3] += np.array([0.3, 0.2, -0.1], dtype=np.float32)
+    sent = guard().check(jump).actions.astype(np.float64)
+    ways = (sent[6] - sent[5])[:3] / (jump[6].astype(np.float64) - sent[5])[:3]
+    assert ways == pytest.approx(ways[0], rel=1e-5)

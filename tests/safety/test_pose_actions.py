@@ -15,7 +15,7 @@ from tests.safety.factories import (
     pose_space,
     rule,
 )
-from tests.safety.scenes import at, guard
+from tests.safety.scenes import AT_READY, BOX, at, guard
 
 
 def test_a_jump_between_poses_is_followed_in_a_straight_line() -> None:
@@ -80,3 +80,9 @@ def test_what_is_no_rotation_is_refused(form: RotationForm, rotation: tuple[floa
     poses[2, 3:-1] = rotation
     verdict = Guard(panda(), Preset.REDUCED, pose_space(form)).check(poses)
     assert rule(verdict, "B6.rotation_valid").status is RuleStatus.REJECTED
+
+
+def test_joints_alone_do_not_tell_where_the_tool_is() -> None:
+    verdict = guard(ActionKind.EE_ABS, workspace=BOX).check(pose_chunk(), AT_READY)
+    assert rule(verdict, "D1.start_gap").reason is NotEvaluated.NO_STATE
+    assert rule(verdict, "D2.workspace").status is RuleStatus.PASSED

@@ -154,3 +154,10 @@ def test_one_executed_position_has_no_velocity_to_jump_from() -> None:
 def test_a_chunk_executed_to_its_end_leaves_nothing_to_disagree_with() -> None:
     verdict = guard().check(joint_chunk(), session(guard(), joint_chunk(), executed_index=19))
     assert rule(verdict, "E2.chunk_consistency").reason is NotEvaluated.NOT_APPLICABLE
+
+
+def test_a_camera_that_is_frozen_while_deltas_are_commanded_is_noticed_too() -> None:
+    deltas_ = guard(ActionKind.JOINT_DELTA)
+    context = session(deltas_, deltas(10), state=AT_READY.state, image_hash="same")
+    verdict = deltas_.check(deltas(10), context)
+    assert (verdict.frozen_count, verdict.frozen_steps) == (1, 5)
