@@ -19,6 +19,7 @@ from control_plane.guarding.robot_state import StateColumns, columns_of
 from control_plane.identity.principal import CustomerSafety
 from control_plane.policies.catalogue import Catalogue, ServedPolicy
 from export.contract.facts import Action
+from export.contract.statistics import Bounds
 from safety.action_space import ActionKind, ActionSpace, GripperPolarity
 from safety.calibration import Thresholds
 from safety.context import NOTHING_KNOWN, Context
@@ -218,4 +219,16 @@ def action_space_of(action: Action) -> ActionSpace:
         units=action.units,
         control_hz=action.control_hz,
         gripper_polarity=None if action.gripper_polarity is None else GripperPolarity(action.gripper_polarity.value),
+        frame=action.frame,
+        training_range=_training_range(action),
     )
+
+
+def _training_range(action: Action) -> tuple[tuple[float, float], ...] | None:
+    """The percentiles of what it was trained on. Not known where it was trained on several kinds of data, or scaled otherwise."""
+    if len(action.statistics) != 1:
+        return None
+    (found,) = action.statistics.values()
+    if not isinstance(found, Bounds) or found.scheme != "bounds_q99":
+        return None
+    return tuple(zip(found.low, found.high, strict=True))

@@ -47,6 +47,7 @@ class ActionFields(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
     units: _Words
     control_hz: Annotated[float, Meta(gt=0, le=1000)]
     gripper_polarity: GripperPolarity | None = None
+    frame: Annotated[str, Meta(max_length=64)] | None = None  # "robot_base", or positions cannot be followed
 
 
 class PreviousFields(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -166,6 +167,7 @@ def _space(fields: ActionFields) -> ActionSpace:
             units=tuple(fields.units),
             control_hz=fields.control_hz,
             gripper_polarity=fields.gripper_polarity,
+            frame=fields.frame,
         )
     except UnsupportedActionSpaceError as error:
         raise ApiError("invalid_field", f"action.{error.field}: {error.fault}."[:300], param=f"action.{error.field}") from None

@@ -4,7 +4,7 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
 from control_plane.guarding.guards import InForce
+from control_plane.guarding.robot_state import StateColumns
 from control_plane.guarding.sessions import SessionKey, Turn
 from control_plane.identity.principal import Principal
 from control_plane.inference.account import Account, Subject, open_account
@@ -144,6 +145,8 @@ class Pipeline:
         )
         account.trace.policy = observation.policy.name
         guard = self.guards.choose(account.principal, observation.policy, observation.robot_type, observation.safety)
+        if observation.state is None and observation.safety is not None:
+            guard = replace(guard, columns=StateColumns())  # the state is told in `safety`, and is complained about there
         self.guards.inspect_instruction(guard, observation.instruction, account.trace)
         context = context_of(guard, observation, account.turn)
         self.guards.inspect(guard, context)

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import text
 
 from control_plane.guarding.sessions import SessionKey
 from control_plane.keys.verbs import IssuedKey
@@ -24,6 +25,7 @@ from tests.control_plane.whole_app import (
     process,
     running,
     settings_of,
+    stores,
     variables,
 )
 
@@ -146,6 +148,49 @@ async def test_when_redis_dies_a_session_is_answered_and_known_to_be_unknown(env
             replay = await step(client, key, 2)
     assert "E5.sequence" in unseen(alone)
     assert replay.status_code == 200  # nobody can say that it is one
+
+
+async def test_a_zero_retention_customers_session_holds_no_number_of_the_robot(settings: Settings) -> None:
+    key = await new_key(settings)
+    forget = text(
+        "UPDATE customer_accounts SET is_zero_retention = true WHERE id = (SELECT customer_id FROM api_keys WHERE id = :id)"
+    )
+    async with stores(settings) as there, there.engine.begin() as connection:
+        await connection.execute(forget, {"id": key.id})
+    async with Redis.from_url(str(settings.redis_url)) as redis:
+        await redis.flushall()  # the key's record as it was made
+        async with running(settings) as client:
+            await step(client, key, 1)
+            again, replay = await step(client, key, 2), await step(client, key, 2)
+        (name,) = [name async for name in redis.scan_iter("vla:session:*")]
+        assert set(await redis.hkeys(name)) == {b"last", b"settled", b"seq", b"before_settled", b"before_seq"}
+        events = await events_in(redis)
+    assert "E5.sequence" in unseen(again)
+    assert replay.status_code == 409
+    assert [(event.instruction, event.action, event.raw_action) for event in events] == [(None, None, None)] * 3
+
+
+async def test_a_dry_run_is_limited_recorded_and_touches_no_session(settings: Settings) -> None:
+    key = await new_key(settings)
+    headers = {"Authorization": f"Bearer {key.text}"}
+    check = {"actions": [[0.001] * 7] * 8, "seq": 1, "previous": {"actions": [[0.001] * 7] * 8, "age_ms": 100, "seq": 0}}
+    async with running(settings) as client:
+        await step(client, key, 5)
+        checked = await client.post("/v1/safety/check", json=check, headers=headers)
+        replay = await client.post("/v1/safety/check", json={**check, "seq": 0}, headers=headers)
+        after = await step(client, key, 6)
+    assert (checked.status_code, checked.json()["safety"]["decision"]) == (200, "pass")
+    assert checked.json()["usage"]["requests_remaining_day"] == 9998
+    assert "E5.sequence" not in unseen(checked)
+    assert (replay.status_code, replay.json()["error"]["param"]) == (409, "seq")
+    assert "E5.sequence" not in unseen(after)
+    async with Redis.from_url(str(settings.redis_url)) as redis:
+        events = await events_in(redis)
+        held = [name async for name in redis.scan_iter("vla:leases:*")]
+    found = [(event.status, event.is_billable) for event in events]
+    success, checks = (UsageStatus.SUCCESS, True), (UsageStatus.CHECKED, False)
+    assert found == [success, checks, (UsageStatus.INVALID, False), success]
+    assert held == []
 
 
 async def test_without_a_session_id_nothing_is_remembered(settings: Settings) -> None:
