@@ -21,7 +21,7 @@ MANY = settings(max_examples=200, deadline=None, derandomize=True)
 
 def assert_is_a_complete_verdict(verdict: Verdict) -> None:
     text = json.dumps(verdict_json(verdict), allow_nan=False)
-    assert len(json.loads(text)["rules"]) == verdict.coverage.applicable == 27
+    assert len(json.loads(text)["rules"]) == verdict.coverage.applicable == 26
     assert 0 <= verdict.overall_score <= 1
     assert verdict.actions.dtype == np.float32
     assert np.isfinite(verdict.actions).all()
