@@ -20,13 +20,13 @@ from control_plane.identity.principal import CustomerSafety
 from control_plane.policies.catalogue import Catalogue, ServedPolicy
 from export.contract.facts import Action
 from export.contract.statistics import Bounds
-from safety.action_space import ActionKind, ActionSpace, GripperPolarity
+from safety.action_space import ActionKind, ActionSpace, GripperPolarity, UnsupportedActionSpaceError
 from safety.calibration import Thresholds
 from safety.context import NOTHING_KNOWN, Context
 from safety.guard import Guard
 from safety.instruction import DenyList, InstructionCheck, load_deny_list
 from safety.layering import GuardPolicy, Layer, base_policy, layered
-from safety.profile import Preset, RobotProfile, UnknownRobotError, known_robots, load_profile
+from safety.profile import Preset, RobotProfile, known_robots, load_profile
 from safety.verdict import Verdict
 
 _CUSTOMERS_KEPT, _REQUESTS_KEPT = 4096, 1024
@@ -35,6 +35,15 @@ _NOTHING = Settings()
 _NO_COLUMNS = StateColumns()
 
 Pair = tuple[str, str]  # policy, robot
+
+
+class PolicyUnguardedError(Exception):
+    """A policy of the repository that no guard could check; the text says what to do."""
+
+    def __init__(self, policy: str, why: str) -> None:
+        super().__init__(
+            f"policy '{policy}' cannot be guarded: {why}; export it again for what can be checked, or take its folder away"
+        )
 
 
 class Checker(Protocol):
@@ -63,19 +72,19 @@ class GuardsInForce:
     """Every guard of one process."""
 
     def __init__(self, *, catalogue: Catalogue, preset: Preset, deployment: Settings = _NOTHING) -> None:
-        """Raises what `safety` raises for a robot or convention that it cannot check, and ApiError for the deployment's layer."""
+        """Raises PolicyUnguardedError for a robot or convention that cannot be checked, ApiError for the deployment's layer."""
         self._preset = preset
         self._deployment = deployment
         self._deny_list: DenyList = load_deny_list()
         served = {(policy.name, robot): policy for policy in catalogue.policies.values() for robot in policy.manifest.robots}
         self.profiles: Mapping[str, RobotProfile] = {robot: load_profile(robot) for robot in known_robots()}
-        missing = {robot for _, robot in served} - self.profiles.keys()
-        for robot in sorted(missing):
-            raise UnknownRobotError(robot)
-        self._spaces = {policy.name: action_space_of(policy.manifest.action) for policy in served.values()}
+        for policy, robot in sorted(served):
+            if robot not in self.profiles:
+                raise PolicyUnguardedError(policy, f"there is no safety profile for robot '{robot}' ({', '.join(self.profiles)})")
+        self._spaces = {policy.name: _servable_space(policy) for policy in served.values()}
         self._columns = {policy.name: columns_of(policy.manifest) for policy in served.values()}
         check_settings(deployment, self.profiles, preset, path="")
-        self.base: Mapping[Pair, InForce] = {pair: self._built(pair, None, _NOTHING, None) for pair in served}
+        self.base: Mapping[Pair, InForce] = {pair: self._base(pair) for pair in served}
         self._customers: LRUCache[tuple[Pair, UUID, int], InForce] = LRUCache(_CUSTOMERS_KEPT)
         self._requests: LRUCache[tuple[Pair, UUID | None, int, Layer], InForce] = LRUCache(_REQUESTS_KEPT)
 
@@ -111,6 +120,12 @@ class GuardsInForce:
         layer = None if asked is None else layer_of(asked, name="request", path="safety")
         settings = _NOTHING if stored is None else _DECODER.decode(stored.document)
         return self._armed(_Subject(space, robot), stored, settings, layer)
+
+    def _base(self, pair: Pair) -> InForce:
+        try:
+            return self._built(pair, None, _NOTHING, None)
+        except UnsupportedActionSpaceError as error:
+            raise PolicyUnguardedError(pair[0], f"on {pair[1]}: {error}") from None
 
     def _built(self, pair: Pair, stored: CustomerSafety | None, settings: Settings, asked: Layer | None) -> InForce:
         name, robot = pair
@@ -209,6 +224,13 @@ def _check_for_all(limits: LimitFields, profiles: Mapping[str, RobotProfile], pr
             faults.append(fault)
     if len(faults) == len(profiles):
         raise faults[0]
+
+
+def _servable_space(policy: ServedPolicy) -> ActionSpace:
+    try:
+        return action_space_of(policy.manifest.action)
+    except UnsupportedActionSpaceError as error:
+        raise PolicyUnguardedError(policy.name, str(error)) from None
 
 
 def action_space_of(action: Action) -> ActionSpace:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -10,7 +11,7 @@ import pytest
 
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import LimitFields, RequestSafety, Settings
-from control_plane.guarding.guards import GuardsInForce, action_space_of
+from control_plane.guarding.guards import GuardsInForce, PolicyUnguardedError, action_space_of
 from control_plane.identity.principal import CustomerSafety
 from control_plane.policies.catalogue import ServedPolicy, load_catalogue
 from export.contract.facts import Action
@@ -108,3 +109,18 @@ def _with(statistics: Sequence[Bounds | MeanStd]) -> Action:
     names = ("kind", "names", "units", "control_hz", "gripper_polarity", "frame")
     told = {name: getattr(ACTION, name) for name in names}
     return cast(Action, SimpleNamespace(**told, statistics=dict(enumerate(statistics))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"robots": ("so100",)}, "no safety profile for robot 'so100'"),
+        ({"action": ACTION.model_copy(update={"units": ("0.05 m",) * 3 + ACTION.units[3:]})}, "units"),
+        ({"robots": ("aloha",)}, "on aloha"),
+    ],
+)
+def test_a_policy_that_cannot_be_guarded_is_named_with_what_to_do(changes: dict[str, Any], why: str) -> None:
+    policy = replace(TABLETOP, manifest=TABLETOP.manifest.model_copy(update=changes))
+    catalogue = replace(CATALOGUE, policies={"tabletop": policy})
+    with pytest.raises(PolicyUnguardedError, match=f"policy 'tabletop' cannot be guarded: .*{why}.*take its folder away"):
+        GuardsInForce(catalogue=catalogue, preset=Preset.REDUCED)
