@@ -51,11 +51,13 @@ def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path 
 def revise(folder: Path, change: Callable[[Path], Manifest]) -> tuple[Agreement, ...]:
     """Changes a published bundle as a whole: `change` gets a copy of it, adds files and returns the manifest with its variants.
 
-    The copy is made of hard links, so `change` must never write into a file that is there: remove it first. Config, hashes and
-    card follow; variants that are new or have new files are proven. Raises what `publish` raises; then nothing has changed.
+    The bundle must be whole, for its hashes are written anew. The copy is made of hard links, so `change` must never write into
+    a file that is there: remove it first. Config, hashes and card follow; variants that are new or have new files are proven.
+    Raises BundleChanged and what `publish` raises; then nothing has changed.
     """
     before = load_manifest(folder)
     with workplace(folder.parent, folder.name) as scratch:
+        bundle.refuse_changes(folder, before)
         fresh = scratch / folder.name
         shutil.copytree(folder, fresh, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = change(fresh)

@@ -70,6 +70,14 @@ def test_a_triton_is_not_asked_about_a_changed_bundle(repository: Path) -> None:
     assert "changed since export: golden.npz" in result.stdout
 
 
+def test_a_triton_is_not_asked_about_facts_that_were_changed_by_hand(repository: Path) -> None:
+    manifest = repository / "tabletop" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"atol": 0.0001', '"atol": 1000.0'))
+    result = CliRunner().invoke(app, ["verify", "tabletop", "--repository", str(repository), "--triton", "127.0.0.1:1"])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "changed since export: manifest.json" in result.stdout
+
+
 def test_the_card_shows_an_evaluation_that_came_later(repository: Path) -> None:
     evaluation = repository / "tabletop" / "evaluation.json"
     later = json.loads(evaluation.read_text()) | {"limits": ["Only on Tuesdays."]}

@@ -1,6 +1,7 @@
 """Publishing is all or nothing: a policy whose graph differs, or an export that is killed, never changes what is served."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import hashes, refuse_changes
+from export.bundle import BundleChanged, hashes, refuse_changes
 from export.contract.manifest import Manifest, ManifestError, load_manifest
 from export.golden import GoldenUnfit, load_golden
 from export.parity import ParityBroken
@@ -148,3 +149,18 @@ def test_a_revision_adds_a_variant_as_a_whole_or_not_at_all(made: Path) -> None:
     assert found.variants[2].token_agreement == found.variants[1].token_agreement
     assert {name: digest for name, digest in found.source.sha256.items() if name in before} == before
     assert all(one.is_close for one in verify(folder))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "3/low.onnx", "golden.npz", "manifest.json"])
+def test_a_revision_never_makes_a_damaged_bundle_valid(name: str, made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made / "tiny", tmp_path / "models" / "tiny"))
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    before = (folder / "manifest.json").read_bytes()
+
+    def never(fresh: Path) -> Manifest:
+        raise AssertionError(f"{fresh} was changed")
+
+    with pytest.raises(BundleChanged, match=f"changed since export: {name}"):
+        revise(folder, never)
+    assert (folder / "manifest.json").read_bytes() == before
