@@ -20,7 +20,7 @@ from export.contract.tokenize import InstructionTokenizer
 from export.golden import Golden, load_golden
 from export.in_process import BACKEND, runner_file
 from export.parity import Agreement
-from export.place import put, refuse_foreign, refuse_full_disk, workplace
+from export.place import put, refuse_foreign, refuse_full_disk, refuse_other, workplace
 from export.policies.adapter import Policy
 from export.progress import counted, working
 from export.proof import Proofs, load_proofs, prove_variants, save_proofs
@@ -39,6 +39,7 @@ def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path 
     manifest = _facts(policy, version)
     place = repository / manifest.policy
     refuse_foreign(place)
+    refuse_other(place, manifest.family, version)
     with workplace(repository, manifest.policy) as scratch:
         fresh = scratch / manifest.policy
         golden = _build(policy, manifest, fresh)

@@ -106,6 +106,13 @@ def test_a_checkpoint_becomes_a_bundle_in_one_command(tiny: typer.Typer, tmp_pat
     assert "tokens: 100.00% equal, needed 100.00%, 64 examples" in result.stdout
     manifest = load_manifest(tmp_path / "made" / "models" / "mine")
     assert (manifest.policy, manifest.version, manifest.robots) == ("mine", 4, ("ur5e", "franka_panda"))
+    assert "models/mine, version 4; a running service takes it up at its next start: vlaapi down, vlaapi up\n" in result.stdout
+
+    again = CliRunner().invoke(tiny, [*where[:-1], "5"])
+    assert "models/mine, version 5, in place of version 4; a running service" in again.stdout
+    earlier = CliRunner().invoke(tiny, [*where[:-1], "3"])
+    assert (earlier.exit_code, earlier.stdout.count("\n")) == (1, 1)
+    assert "holds version 5" in earlier.stdout
 
 
 def test_a_graph_that_differs_ends_with_one_line_and_nothing_published(tiny: typer.Typer, tmp_path: Path) -> None:
