@@ -16,26 +16,33 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.errors import ApiError
+from control_plane.guarding.deployment import load_deployment
+from control_plane.guarding.guards import GuardsInForce
 from control_plane.identity.authenticate import Authenticator
 from control_plane.identity.revocation import RevocationListener
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
-from control_plane.inference.guard import Guards, build_guards
+from control_plane.inference.dry_run import DryRun
+from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
 from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
+from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.metrics import Metrics, create_metrics
-from control_plane.policies.catalogue import load_catalogue
+from control_plane.policies.catalogue import Catalogue, load_catalogue
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
 from control_plane.protocols.operations import Operations
+from control_plane.protocols.robots import RobotList
+from control_plane.protocols.safety_settings import SafetySettings
 from control_plane.redis import REDIS_AWAY, create_redis
 from control_plane.replicas import Replicas
-from control_plane.settings import Settings, load_settings
+from control_plane.settings import Settings, SettingsError, load_settings, variable
 from control_plane.triton import GrpcTriton, Triton
 from control_plane.usage.journal import Journal
 from control_plane.usage.recent import Recent
@@ -109,22 +116,22 @@ def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -
 def _doors(settings: Settings, n: Neighbours) -> Doors:
     catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
     canary = Canary(triton=n.triton, catalogue=catalogue)
-    pipeline = Pipeline(
-        in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
-        authenticator=n.authenticator,
-        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
-        contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
-        preprocessor=n.preprocessor,
-        inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
-        guards=Guards(by_pair=build_guards(catalogue, preset=Preset(settings.safety_preset)), metrics=n.metrics, log=n.log),
-        journal=n.journal,
-        log=n.log,
-        default_deadline_ms=settings.default_deadline_ms,
-    )
+    in_force = _guards(settings, catalogue)
+    pipeline = _pipeline(settings, n, catalogue, in_force)
     return Doors(
         pipeline=pipeline,
         body_limits=BodyLimits(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
         models=ModelList(catalogue=catalogue, canary=canary, authenticate=n.authenticator.authenticate),
+        robots=RobotList(catalogue=catalogue, profiles=in_force.profiles, authenticate=n.authenticator.authenticate),
+        safety_settings=SafetySettings(
+            stores=Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode()),
+            limiter=pipeline.limiter,
+            authenticate=n.authenticator.authenticate,
+            profiles=in_force.profiles,
+            preset=Preset(settings.safety_preset),
+            log=n.log,
+        ),
+        dry_run=_dry_run(pipeline, catalogue, settings),
         operations=Operations(
             canary=canary,
             probes={"redis": partial(_redis_answers, n.redis), "postgres": partial(_postgres_answers, n.engine)},
@@ -134,6 +141,43 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
         log=n.log,
         public_url=settings.public_url,
     )
+
+
+def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force: GuardsInForce) -> Pipeline:
+    return Pipeline(
+        in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
+        authenticator=n.authenticator,
+        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
+        contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
+        preprocessor=n.preprocessor,
+        inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
+        guards=Guards(in_force=in_force, metrics=n.metrics, log=n.log),
+        journal=n.journal,
+        log=n.log,
+        default_deadline_ms=settings.default_deadline_ms,
+    )
+
+
+def _dry_run(pipeline: Pipeline, catalogue: Catalogue, settings: Settings) -> DryRun:
+    return DryRun(
+        in_flight=pipeline.in_flight,
+        authenticator=pipeline.authenticator,
+        limiter=pipeline.limiter,
+        catalogue=catalogue,
+        guards=pipeline.guards,
+        journal=pipeline.journal,
+        log=pipeline.log,
+        default_robot=settings.robot_type,
+        time_limit_s=settings.default_deadline_ms / 1e3,
+    )
+
+
+def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:
+    deployment = load_deployment(settings.safety_limits_file)
+    try:
+        return GuardsInForce(catalogue=catalogue, preset=Preset(settings.safety_preset), deployment=deployment)
+    except ApiError as fault:
+        raise SettingsError(f"{variable('safety_limits_file')}: {fault.message}") from None
 
 
 async def _redis_answers(redis: Redis) -> bool:

@@ -1,7 +1,7 @@
-"""The commands of the control plane: `python -m control_plane.cli customers | keys | usage | migrate | worker` (also `vlaapi …`).
+"""The commands of the control plane: `python -m control_plane.cli customers | keys | safety | usage | migrate | worker`.
 
-Composition root: it alone reads settings and builds the stores that commands work on. Every refusal is one line on stderr that
-names the field: exit status 2 when the person must change something, 1 when the service is at fault.
+Also `vlaapi …`. Composition root: it alone reads settings and builds the stores that commands work on. Every refusal is one line
+on stderr that names the field: exit status 2 when the person must change something, 1 when the service is at fault.
 """
 
 import os
@@ -16,6 +16,7 @@ import typer
 from control_plane.customers.commands import commands as customers
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
+from control_plane.guarding.commands import commands as safety
 from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
 from control_plane.redis import create_redis
@@ -32,12 +33,13 @@ _STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pe
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
+app.add_typer(safety, name="safety")
 app.add_typer(create_usage_commands(lambda: str(_store_settings(os.environ).database_url)), name="usage")
 
 
 @app.callback()
 def prepare(ctx: typer.Context) -> None:
-    """Operate the service: customers, keys, usage, the schema and the recorder."""
+    """Operate the service: customers, keys, safety limits, usage, the schema and the recorder."""
     ctx.obj = open_stores
 
 

@@ -59,6 +59,12 @@ _ROWS = (
     _row("invalid_state", _INVALID, 422, "The robot state cannot be used."),
     _row("unknown_model", _INVALID, 404, "There is no such model."),
     _row("unknown_robot", _INVALID, 422, "There is no safety profile for this robot, or the model does not fit it.", stop=True),
+    _row("robot_not_found", _INVALID, 404, "There is no safety profile for this robot."),
+    _row("invalid_safety", _INVALID, 422, "The safety limits cannot be used: a layer may only tighten what is above it."),
+    _row("sequence_replayed", _INVALID, 409, "This session has had this seq, or a later one, already."),
+    _row("instruction_refused", _INVALID, 422, "The instruction policy of this account refuses this instruction."),
+    _row("motion_refused", _INVALID, 422, "The action guard refused the motion; this account asked for an error then."),
+    _row("settings_changed", _INVALID, 409, "The settings have changed since that version."),
     _row("unknown_camera", _INVALID, 422, "The model has no such camera."),
     _row("unknown_unnorm_key", _INVALID, 422, "The model has no such action statistics."),
     # Fix the key.

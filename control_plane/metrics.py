@@ -28,6 +28,7 @@ class Metrics:
     in_flight: Gauge
     guard_decisions: Counter
     guard_rules: Counter
+    guard_not_evaluated: Counter
     auth: Counter
     limiter_fallback: Counter
     journal_writes: Counter
@@ -62,7 +63,10 @@ def create_metrics() -> Metrics:
         ),
         in_flight=Gauge("vla_in_flight_requests", "Requests being worked on.", registry=r, multiprocess_mode="livesum"),
         guard_decisions=Counter("vla_guard_decisions", "Verdicts of the action guard.", ["policy", "decision"], registry=r),
-        guard_rules=Counter("vla_guard_rules", "Rules that warned, clamped or rejected.", ["rule", "status"], registry=r),
+        guard_rules=Counter(
+            "vla_guard_rules", "Rules that warned, clamped, truncated or rejected.", ["rule", "status"], registry=r
+        ),
+        guard_not_evaluated=Counter("vla_guard_not_evaluated", "Rules that could not look, by why.", ["reason"], registry=r),
         auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
         limiter_fallback=Counter(
             "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r

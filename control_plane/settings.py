@@ -54,6 +54,9 @@ class Settings(StoreSettings):
     safety_preset: str = Field(
         default="reduced", pattern="^(reduced|manufacturer)$", description="Speed preset of the action guard."
     )
+    safety_limits_file: Path | None = Field(
+        default=None, description="TOML file with limits of the action guard that hold here for every customer."
+    )
 
     # What a request may weigh
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")

@@ -1,20 +1,54 @@
-"""What a robot can and may do, as numbers with their sources: `load_profile("franka_panda")`, then `limits_for(profile, preset)`.
+"""Robot profiles from TOML: `load_profile("franka_panda")`. Read from `robots/<robot_type>.toml`, checked completely, hashed.
 
-Read from `robots/<robot_type>.toml`, checked completely, hashed. A number nobody published is None, never guessed. It knows no
-policy and no request; the control plane loads profiles when it loads policies, and `Guard` reads the limits.
+It knows no policy and no request. The control plane loads profiles when it loads policies; a customer's own file goes through
+`parse_profile`.
 """
 
 import hashlib
 import json
 import math
 import tomllib
-from dataclasses import MISSING, Field, dataclass, fields
-from enum import StrEnum
+from dataclasses import MISSING, Field, fields
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, TypeVar, get_args
+
+from safety.arm_tables import read_geometry, read_kinematics
+from safety.robot import (
+    CartesianLimits,
+    Geometry,
+    GripperLimits,
+    JointLimits,
+    KinematicTable,
+    Limits,
+    Number,
+    Numbers,
+    Preset,
+    PresetLimits,
+    RobotProfile,
+    WorkspaceLimits,
+    limits_for,
+    workspace_of,
+)
+
+__all__ = [
+    "Limits",
+    "Number",
+    "Numbers",
+    "Preset",
+    "ProfileError",
+    "RobotProfile",
+    "UnknownRobotError",
+    "known_robots",
+    "limits_for",
+    "load_profile",
+    "parse_profile",
+    "workspace_of",
+]
 
 SUFFIX = ".toml"
 STEP_MIN_SHARE = 1e-3
+ARMS_MAX = 2
 
 
 class UnknownRobotError(Exception):
@@ -33,134 +67,27 @@ class ProfileError(Exception):
         super().__init__("; ".join(faults))
 
 
-class Preset(StrEnum):
-    """How fast a robot may be asked to move."""
-
-    REDUCED = "reduced"
-    MANUFACTURER = "manufacturer"
+Section = TypeVar("Section", CartesianLimits, JointLimits, GripperLimits, PresetLimits, WorkspaceLimits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
-    """One number and where it comes from."""
-
-    value: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """One number per joint (or per end of a range), and where they come from."""
-
-    values: tuple[float, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CartesianLimits:
-    """The manufacturer's limits of the end effector and the elbow."""
-
-    linear_speed_m_per_s: Number | None = None
-    linear_acceleration_m_per_s2: Number | None = None
-    linear_jerk_m_per_s3: Number | None = None
-    angular_speed_rad_per_s: Number | None = None
-    angular_acceleration_rad_per_s2: Number | None = None
-    angular_jerk_rad_per_s3: Number | None = None
-    elbow_speed_rad_per_s: Number | None = None
-    elbow_acceleration_rad_per_s2: Number | None = None
-    elbow_jerk_rad_per_s3: Number | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointLimits:
-    """The manufacturer's limits per joint, from the base outward."""
-
-    position_min_rad: Numbers
-    position_max_rad: Numbers
-    speed_rad_per_s: Numbers
-    acceleration_rad_per_s2: Numbers | None = None
-    jerk_rad_per_s3: Numbers | None = None
-    torque_nm: Numbers | None = None
-    torque_rate_nm_per_s: Numbers | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GripperLimits:
-    """The gripper command: its two ends, and the largest change between two steps where that is configured."""
-
-    range: Numbers
-    step_max: Number | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PresetLimits:
-    """What a preset asks for. None leaves the manufacturer's limit."""
-
-    joint_speed_factor: Number
-    linear_speed_m_per_s: Number | None = None
-    angular_speed_rad_per_s: Number | None = None
-
-
-Section = TypeVar("Section", CartesianLimits, JointLimits, GripperLimits, PresetLimits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RobotProfile:
-    """Everything known about one robot type. `content_hash` is the SHA-256 of its values and sources in canonical JSON."""
-
-    robot_type: str
-    name: str
-    version: int
-    content_hash: str
-    cartesian: CartesianLimits
-    joints: JointLimits
-    gripper: GripperLimits
-    reduced: PresetLimits
-    manufacturer: PresetLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one robot may do under one preset. None: no limit is known, and the rule that needs it says so."""
-
-    linear_speed_m_per_s: float | None
-    angular_speed_rad_per_s: float | None
-    joint_speed_rad_per_s: tuple[float, ...]
-    gripper_range: tuple[float, float]
-    gripper_step_max: float | None
-
-
-def known_robots() -> tuple[str, ...]:
-    """Every robot type that has a profile, sorted."""
-    names = (entry.name for entry in resources.files("safety").joinpath("robots").iterdir())
+def known_robots(folder: Traversable | None = None) -> tuple[str, ...]:
+    """Every robot type that has a profile in `folder` (the shipped ones), sorted."""
+    names = (entry.name for entry in (folder or _shipped()).iterdir())
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
 
 
-def load_profile(robot_type: str) -> RobotProfile:
+def _shipped() -> Traversable:
+    return resources.files("safety").joinpath("robots")
+
+
+def load_profile(robot_type: str, folder: Traversable | None = None) -> RobotProfile:
     """The profile of exactly this name. Raises UnknownRobotError, or ProfileError if the file cannot be trusted."""
-    if robot_type not in known_robots():
+    if robot_type not in known_robots(folder):
         raise UnknownRobotError(robot_type)
-    profile = parse_profile(resources.files("safety").joinpath("robots", f"{robot_type}{SUFFIX}").read_text(encoding="utf-8"))
+    profile = parse_profile((folder or _shipped()).joinpath(f"{robot_type}{SUFFIX}").read_text(encoding="utf-8"))
     if profile.robot_type != robot_type:
         raise ProfileError((f"robot_type: the file is named {robot_type!r} and says {profile.robot_type!r}",))
     return profile
-
-
-def limits_for(profile: RobotProfile, preset: Preset) -> Limits:
-    """The smaller of the robot's own limit and the preset's, for each quantity."""
-    wanted = profile.reduced if preset is Preset.REDUCED else profile.manufacturer
-    low, high = profile.gripper.range.values
-    return Limits(
-        linear_speed_m_per_s=_smaller(profile.cartesian.linear_speed_m_per_s, wanted.linear_speed_m_per_s),
-        angular_speed_rad_per_s=_smaller(profile.cartesian.angular_speed_rad_per_s, wanted.angular_speed_rad_per_s),
-        joint_speed_rad_per_s=tuple(wanted.joint_speed_factor.value * speed for speed in profile.joints.speed_rad_per_s.values),
-        gripper_range=(low, high),
-        gripper_step_max=None if profile.gripper.step_max is None else profile.gripper.step_max.value,
-    )
-
-
-def _smaller(*numbers: Number | None) -> float | None:
-    return min((number.value for number in numbers if number is not None), default=None)
 
 
 def parse_profile(text: str) -> RobotProfile:
@@ -169,68 +96,109 @@ def parse_profile(text: str) -> RobotProfile:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError((f"not TOML: {error}",)) from None
-    faults: list[str] = []
-    profile = _read(table, faults)
-    if profile is not None:
-        faults += _contradictions(profile)
-    if profile is None or faults:
+    reader = _Reader(table)
+    profile = reader.profile()
+    if profile is None:
+        raise ProfileError(tuple(reader.faults))
+    if faults := _contradictions(profile):
         raise ProfileError(tuple(faults))
     return profile
 
 
-def _read(table: dict[str, Any], faults: list[str]) -> RobotProfile | None:
-    known = {"robot_type", "name", "version", "cartesian", "joints", "gripper", "presets"}
-    faults += [f"{name}: unknown" for name in sorted(table.keys() - known)]
-    faults += [f"{name}: a non-empty text is needed" for name in ("robot_type", "name") if not _is_text(table.get(name))]
-    version = table.get("version")
-    if type(version) is not int or version < 1:
-        faults.append("version: a whole number from 1 is needed")
-    presets = table.get("presets")
-    presets = presets if isinstance(presets, dict) else {}
-    if presets.keys() != {preset.value for preset in Preset}:
-        faults.append("presets: exactly reduced and manufacturer are needed")
-    cartesian = _section(CartesianLimits, table.get("cartesian"), "cartesian", faults)
-    joints = _section(JointLimits, table.get("joints"), "joints", faults)
-    gripper = _section(GripperLimits, table.get("gripper"), "gripper", faults)
-    reduced = _section(PresetLimits, presets.get("reduced"), "presets.reduced", faults)
-    manufacturer = _section(PresetLimits, presets.get("manufacturer"), "presets.manufacturer", faults)
-    if faults or cartesian is None or joints is None or gripper is None or reduced is None or manufacturer is None:
-        return None
-    canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return RobotProfile(
-        robot_type=table["robot_type"],
-        name=table["name"],
-        version=table["version"],
-        content_hash=hashlib.sha256(canonical.encode()).hexdigest(),
-        cartesian=cartesian,
-        joints=joints,
-        gripper=gripper,
-        reduced=reduced,
-        manufacturer=manufacturer,
-    )
+class _Reader:
+    """One file being read: collects every fault, and what the file says is not published."""
 
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.table = table
+        self.faults: list[str] = []
+        self.unpublished: list[tuple[str, str]] = []
 
-def _section(kind: type[Section], table: object, path: str, faults: list[str]) -> Section | None:
-    if not isinstance(table, dict):
-        faults.append(f"{path}: missing")
-        return None
-    own: list[str] = []
-    values = _values(fields(kind), table, path, own)
-    faults += own
-    return None if own else kind(**values)
+    def profile(self) -> RobotProfile | None:
+        table, faults = self.table, self.faults
+        self._check_head()
+        presets = table.get("presets")
+        presets = presets if isinstance(presets, dict) else {}
+        if presets.keys() != {preset.value for preset in Preset}:
+            faults.append("presets: exactly reduced and manufacturer are needed")
+        cartesian = self._section(CartesianLimits, table.get("cartesian"), "cartesian")
+        joints = self._section(JointLimits, table.get("joints"), "joints")
+        gripper = self._section(GripperLimits, table.get("gripper"), "gripper")
+        workspace = self._section(WorkspaceLimits, table.get("workspace", {}), "workspace")
+        reduced = self._section(PresetLimits, presets.get("reduced"), "presets.reduced")
+        manufacturer = self._section(PresetLimits, presets.get("manufacturer"), "presets.manufacturer")
+        if cartesian is None or joints is None or gripper is None or workspace is None or reduced is None or manufacturer is None:
+            return None
+        kinematics, geometry = self._tables(len(joints.speed_rad_per_s.values))
+        if faults:
+            return None
+        canonical = json.dumps(table, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return RobotProfile(
+            robot_type=table["robot_type"],
+            name=table["name"],
+            version=table["version"],
+            content_hash=hashlib.sha256(canonical.encode()).hexdigest(),
+            arms=table.get("arms", 1),
+            cartesian=cartesian,
+            joints=joints,
+            gripper=gripper,
+            workspace=workspace,
+            reduced=reduced,
+            manufacturer=manufacturer,
+            kinematics=kinematics,
+            geometry=geometry,
+            unpublished=tuple(self.unpublished),
+        )
 
+    def _check_head(self) -> None:
+        table, faults = self.table, self.faults
+        known = {"robot_type", "name", "version", "arms", "presets", "kinematics", "geometry"}
+        known |= {"cartesian", "joints", "gripper", "workspace"}
+        faults += [f"{name}: unknown" for name in sorted(table.keys() - known)]
+        faults += [f"{name}: a non-empty text is needed" for name in ("robot_type", "name") if not _is_text(table.get(name))]
+        version, arms = table.get("version"), table.get("arms", 1)
+        if type(version) is not int or version < 1:
+            faults.append("version: a whole number from 1 is needed")
+        if type(arms) is not int or not 1 <= arms <= ARMS_MAX:
+            faults.append(f"arms: 1 to {ARMS_MAX} is needed")
 
-def _values(entries: tuple[Field[Any], ...], table: dict[str, object], path: str, faults: list[str]) -> dict[str, Any]:
-    known = {entry.name for entry in entries}
-    faults += [f"{path}.{name}: unknown" for name in sorted(table.keys() - known)]
-    values: dict[str, Any] = {}
-    for entry in entries:
-        if entry.name in table:
-            read = _numbers if Numbers in (entry.type, *get_args(entry.type)) else _number
-            values[entry.name] = read(table[entry.name], f"{path}.{entry.name}", faults)
-        elif entry.default is MISSING:
-            faults.append(f"{path}.{entry.name}: missing")
-    return values
+    def _tables(self, joints: int) -> tuple[KinematicTable | None, Geometry | None]:
+        kinematics, geometry = (self._published(self.table.get(name), name) for name in ("kinematics", "geometry"))
+        chain = None if kinematics is None else read_kinematics(kinematics, joints, self.faults)
+        body = None if geometry is None else read_geometry(geometry, joints, self.faults)
+        if body is not None and chain is None:
+            self.faults.append("geometry: of no use without kinematics")
+        return chain, body
+
+    def _published(self, leaf: object, path: str) -> object:
+        """The leaf, or None where the file says why there is none."""
+        if isinstance(leaf, dict) and leaf.keys() == {"unpublished"}:
+            if _is_text(leaf["unpublished"]):
+                self.unpublished.append((path, leaf["unpublished"]))
+            else:
+                self.faults.append(f"{path}: unpublished needs a reason")
+            return None
+        return leaf
+
+    def _section(self, kind: type[Section], table: object, path: str) -> Section | None:
+        if not isinstance(table, dict):
+            self.faults.append(f"{path}: missing")
+            return None
+        before = len(self.faults)
+        values = self._values(fields(kind), table, path)
+        return None if len(self.faults) > before else kind(**values)
+
+    def _values(self, entries: tuple[Field[Any], ...], table: dict[str, object], path: str) -> dict[str, Any]:
+        known = {entry.name for entry in entries}
+        self.faults += [f"{path}.{name}: unknown" for name in sorted(table.keys() - known)]
+        values: dict[str, Any] = {}
+        for entry in entries:
+            leaf = self._published(table.get(entry.name), f"{path}.{entry.name}")
+            if leaf is not None:
+                read = _numbers if Numbers in (entry.type, *get_args(entry.type)) else _number
+                values[entry.name] = read(leaf, f"{path}.{entry.name}", self.faults)
+            elif entry.default is MISSING:
+                self.faults.append(f"{path}.{entry.name}: missing")
+        return values
 
 
 def _number(leaf: object, path: str, faults: list[str]) -> Number | None:
@@ -253,7 +221,7 @@ def _numbers(leaf: object, path: str, faults: list[str]) -> Numbers | None:
 
 def _faults_of(numbers: list[object], source: object, path: str) -> list[str]:
     faults = [] if _is_text(source) else [f"{path}: the number has no source"]
-    may_be_negative = path.startswith("joints.position_") or path == "gripper.range"
+    may_be_negative = path.startswith(("joints.position_min", "joints.position_max", "workspace.box_")) or path == "gripper.range"
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             faults.append(f"{path}: {number!r} is not a finite number")
@@ -272,13 +240,14 @@ def _contradictions(profile: RobotProfile) -> list[str]:
     joints = profile.joints
     count = len(joints.speed_rad_per_s.values)
     for field in fields(joints):
-        numbers: Numbers | None = getattr(joints, field.name)
-        if numbers is not None and len(numbers.values) != count:
+        numbers: Numbers | Number | None = getattr(joints, field.name)
+        if isinstance(numbers, Numbers) and len(numbers.values) != count:
             faults.append(f"joints.{field.name}: {len(numbers.values)} numbers for {count} joints")
     pairs = zip(joints.position_min_rad.values, joints.position_max_rad.values, strict=False)
     faults += [
         f"joints: position_min_rad is not below position_max_rad at joint {i + 1}" for i, (a, b) in enumerate(pairs) if a >= b
     ]
+    faults += _geometric_contradictions(profile)
     ends = profile.gripper.range.values
     if len(ends) != 2 or ends[0] >= ends[1]:
         faults.append("gripper.range: a lower and a higher end are needed")
@@ -287,4 +256,23 @@ def _contradictions(profile: RobotProfile) -> list[str]:
     for preset, limits in ((Preset.REDUCED, profile.reduced), (Preset.MANUFACTURER, profile.manufacturer)):
         if limits.joint_speed_factor.value > 1:
             faults.append(f"presets.{preset}.joint_speed_factor: above 1 would exceed the manufacturer")
+    return faults
+
+
+def _geometric_contradictions(profile: RobotProfile) -> list[str]:
+    faults = []
+    joints, workspace = profile.joints, profile.workspace
+    margin = joints.position_margin_rad.value
+    ends = zip(joints.position_min_rad.values, joints.position_max_rad.values, strict=False)
+    if any(low < high <= low + 2 * margin for low, high in ends):
+        faults.append("joints.position_margin_rad: leaves nothing of a joint's range")
+    if (joints.braking_rad_per_s2 is None) != (joints.braking_offset_rad_per_s is None):
+        faults.append("joints.braking_rad_per_s2: needed with braking_offset_rad_per_s, and only then")
+    lows, highs = workspace.box_low_m, workspace.box_high_m
+    if (lows is None) != (highs is None):
+        faults.append("workspace: both ends of the box are needed, or none")
+    elif lows is not None and highs is not None:
+        sizes = {len(lows.values), len(highs.values)}
+        if sizes != {3} or any(low >= high for low, high in zip(lows.values, highs.values, strict=False)):
+            faults.append("workspace: three lower and three higher ends are needed")
     return faults

@@ -25,12 +25,14 @@ class RuleStatus(StrEnum):
     PASSED = "passed"
     WARNED = "warned"
     CLAMPED = "clamped"
+    TRUNCATED = "truncated"
+    INFORMED = "informed"  # looked, and says what it saw; it has no threshold, so it has no score
     REJECTED = "rejected"
     NOT_EVALUATED = "not_evaluated"
 
 
 class NotEvaluated(StrEnum):
-    """Why a rule could not look: the closed list of §3.5, and two truths that it lacks (the last two)."""
+    """Why a rule could not look: the closed list of §3.5, and one truth that it lacks (the last)."""
 
     NO_STATE = "no_state"
     STATE_STALE = "state_stale"
@@ -41,7 +43,20 @@ class NotEvaluated(StrEnum):
     NOT_APPLICABLE = "not_applicable"
     DISABLED_BY_CUSTOMER = "disabled_by_customer"
     REFUSED_EARLIER = "refused_earlier"  # an earlier rule refused the chunk, so there was nothing left to look at
-    NOT_IMPLEMENTED = "not_implemented"  # needs nothing from the caller, but this guard version does not have it
+
+
+class RefusedFor(StrEnum):
+    """Whose doing a refusal is, so that a caller can tell a wrong request from a wrong motion."""
+
+    MOTION = "motion"  # what the policy wanted: answered, not billed, with a hold
+    REQUIRED_RULE = "required_rule_not_evaluated"  # a rule that the customer requires could not look: answered, with a hold
+    STATE = "invalid_state"  # the reported state is malformed or impossible (D0): the request is at fault
+    SEQUENCE = "sequence"  # a replayed or older `seq`, or an impossible `executed_index` (E5): the request is at fault
+
+    @property
+    def is_request_at_fault(self) -> bool:
+        """True when the request could never have been answered, whatever the policy wanted."""
+        return self in (RefusedFor.STATE, RefusedFor.SEQUENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +105,14 @@ class Verdict:
     fallback: Fallback | None
     profile: str  # "franka_panda@1/sha256:…"
     guard_version: str
-    truncated_at: int | None = None
+    truncated_at: int | None = None  # the first step that was cut off
+    refused_for: RefusedFor | None = None
+    refused_field: str | None = None  # of the request, where it is at fault: "state.q[3]", "seq"
+    raw: NDArray[np.float32] | None = None  # (T, D): what the policy wanted, for the log; None when it was no chunk
+    frozen_count: int = 0  # requests in a row, this one included, that repeated the pictures and q of the one before
+    frozen_steps: int = 0  # steps of motion that were commanded meanwhile
+    tracking_count: int = 0  # requests in a row, this one included, with the robot far from where it was sent
+    expires_in_ms: float | None = None  # until the last returned step is over, less the known age; None when refused
 
     @property
     def score_is_upper_bound(self) -> bool:

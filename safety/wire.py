@@ -3,6 +3,7 @@
 Rounding never flatters: scores go down to four significant digits, and a value stays on its side of its limit.
 """
 
+import math
 from typing import Any
 
 from safety.score import rounded_score, rounded_value
@@ -21,6 +22,18 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "profile": verdict.profile,
         "guard_version": verdict.guard_version,
         "certified": False,
+    }
+
+
+def outcome_json(verdict: Verdict) -> dict[str, Any]:
+    """What stands beside the `safety` object: whether and where the chunk was changed, until when it is good, who is at fault."""
+    expires = verdict.expires_in_ms
+    return {
+        "modified": verdict.is_modified,
+        "truncated_at": verdict.truncated_at,
+        "expires_in_ms": None if expires is None else math.floor(expires * 10) / 10,
+        "refused_for": None if verdict.refused_for is None else str(verdict.refused_for),
+        "refused_field": verdict.refused_field,
     }
 
 

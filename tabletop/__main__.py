@@ -16,8 +16,10 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from tabletop import checkpoint, demos, scorecard
+from tabletop import checkpoint, demos, rollouts, scorecard
 from tabletop.appearance import Appearance
+from tabletop.drive import from_onnx
+from tabletop.evaluate import Condition
 from tabletop.instructions import write_tokenizer
 from tabletop.render import Camera, RenderUnavailable
 from tabletop.scene import Tabletop
@@ -68,6 +70,19 @@ def evaluate(
     """Measure the exported graph in closed loop and write `evaluation.json` beside the weights."""
     found = scorecard.measure(bundle, weights / LOG_FILE, episodes, _say)
     (weights / "evaluation.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+@app.command("rollouts")
+def record_rollouts(
+    out: Annotated[Path, typer.Option(help="Folder for one .npz per episode.")],
+    episodes: int = 150,
+    execute: Annotated[int, typer.Option(min=1, max=8, help="Steps executed of each chunk.")] = 4,
+    bundle: Path = BUNDLE,
+) -> None:
+    """Record the exported graph in closed loop, for `vlaapi safety calibrate`."""
+    condition = Condition(name="rollouts", execute=execute)
+    succeeded = rollouts.record(from_onnx(bundle / scorecard.SERVED_MODEL), out, episodes, condition)
+    _say(f"{succeeded}/{episodes} episodes lifted the named cube, {out}")
 
 
 @app.command()

@@ -29,6 +29,7 @@ WORDS: dict[str, Room] = {
     "logs": Room(module="deploy.embedded", takes_word=True, environment=APP, help="the log of one of its servers"),
     "customers": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and change customers"),
     "keys": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and revoke API keys"),
+    "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),

@@ -1,6 +1,6 @@
 """One key's record from PostgreSQL, by digest: the truth that every cache copies. Knows no cache.
 
-Plain SQL, because the tables belong to `keys` and `customers`, which are built on identity and not the other way round.
+Plain SQL, because the tables belong to `keys`, `customers` and `guarding`, which are built on identity, not the other way round.
 """
 
 import time
@@ -16,8 +16,10 @@ from control_plane.identity.record import KeyRecord
 
 _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
-           c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency
+           c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
+           s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
+    LEFT JOIN safety_settings s ON s.customer_id = c.id AND NOT s.is_cleared
     WHERE k.digest = :digest
 """).bindparams(bindparam("digest", type_=LargeBinary))
 
@@ -52,4 +54,7 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
         is_active=row.is_active,
         is_revoked=row.revoked_at is not None,
         expires_at_s=None if row.expires_at is None else row.expires_at.timestamp(),
+        safety_version=row.safety_version or 0,
+        safety_document=row.safety_document or "",
+        safety_preset=row.safety_preset,
     )

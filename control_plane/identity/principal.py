@@ -30,6 +30,15 @@ def limits_in_force(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSafety:
+    """The customer's own layer of the action guard, as it is stored. `version` grows with every change."""
+
+    version: int
+    document: str  # JSON of control_plane.guarding.fields.Settings
+    preset: str | None  # opted in by an operator; None: the deployment's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """An authenticated API key and the customer it belongs to. Limits count per customer over all its keys."""
 
@@ -40,3 +49,4 @@ class Principal:
     limits: RateLimits
     key_per_minute: int | None  # a key may carry a lower cap of its own
     is_zero_retention: bool  # instruction and action are not kept in inference_logs
+    safety: CustomerSafety | None = None  # None: nothing of their own

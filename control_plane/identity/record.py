@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 
 from billing.tiers import Tier
-from control_plane.identity.principal import Principal, RateLimits
+from control_plane.identity.principal import CustomerSafety, Principal, RateLimits
 
-_VERSION = 1
+_VERSION = 2
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -31,6 +31,9 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     is_active: bool
     is_revoked: bool
     expires_at_s: float | None
+    safety_version: int = 0  # 0: the customer has no settings of the guard
+    safety_document: str = ""
+    safety_preset: str | None = None
 
     def principal(self) -> Principal:
         """Who calls, if the key may be used."""
@@ -44,7 +47,13 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             ),
             key_per_minute=self.key_per_minute,
             is_zero_retention=self.is_zero_retention,
+            safety=self._safety(),
         )
+
+    def _safety(self) -> CustomerSafety | None:
+        if not self.safety_version:
+            return None
+        return CustomerSafety(version=self.safety_version, document=self.safety_document, preset=self.safety_preset)
 
     def refusal(self, *, now_s: float) -> str | None:
         """The error code with which this key is refused at `now_s`, or None. Asked on every use, also of a cached record."""

@@ -6,18 +6,23 @@ caller who hung up): it is written on the way out, and what was our fault is giv
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from redis.asyncio.client import Pipeline
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
+from control_plane.guarding.sessions import Turn
 from control_plane.identity.principal import Principal
-from control_plane.inference.observation import Observation
 from control_plane.inference.seams import Admission, Journal
 from control_plane.inference.trace import UNKNOWN, Trace
+from control_plane.redis import Commands
 from control_plane.usage.event import UsageEvent, UsageStatus
 from control_plane.usage.request_id import instant_of
+from safety.context import NOTHING_KNOWN, Context
+from safety.memory import remembered
 from safety.verdict import Decision, Verdict
 
 _T = TypeVar("_T")
@@ -26,8 +31,21 @@ CANCELLED = "cancelled"  # the caller hung up, or this process is stopping
 _ENDED_AS = {"timeout": UsageStatus.TIMEOUT, "internal": UsageStatus.ERROR, "unavailable": UsageStatus.ERROR}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an admitted request turned out to be about."""
+
+    policy_version: int
+    robot_type: str
+    instruction: str | None = None
+    session_id: str | None = None
+
+
+_UNKNOWN_SUBJECT = Subject(policy_version=0, robot_type=UNKNOWN)
+
+
 class Account:
-    """One admitted request. Use as `async with`; `observation` is filled in as soon as it is known."""
+    """One admitted request. Use as `async with`; `subject`, `context` and `verdict` are filled in once they are known."""
 
     def __init__(
         self,
@@ -37,13 +55,17 @@ class Account:
         admission: Admission,
         journal: Journal,
         log: FilteringBoundLogger,
+        turn: Turn | None = None,
         counts_lateness: bool = False,
     ) -> None:
         """`counts_lateness`: the caller allowed less time than is promised, so a late answer is not given back."""
         self.trace = trace
         self.principal = principal
         self.admission = admission
-        self.observation: Observation | None = None
+        self.turn = turn
+        self.subject = _UNKNOWN_SUBJECT
+        self.context: Context = NOTHING_KNOWN
+        self.verdict: Verdict | None = None
         self._journal = journal
         self._log = log
         self._counts_lateness = counts_lateness
@@ -63,28 +85,52 @@ class Account:
         if not self._is_written:
             await self._write_off(failure)
 
-    async def write(self, verdict: Verdict) -> None:
+    def judged(self) -> Verdict:
+        """The verdict, once there is one."""
+        if self.verdict is None:
+            raise RuntimeError("the guard has not looked yet")
+        return self.verdict
+
+    async def write(self, status: UsageStatus | None = None) -> None:
         """The event of a request that reached a verdict; on return it is durable. Raises ApiError `journal_unavailable`."""
-        is_refused = verdict.decision is Decision.REJECT
-        event = self._event(UsageStatus.REFUSED if is_refused else UsageStatus.SUCCESS, verdict=verdict)
+        verdict, turn = self.judged(), self.turn
+        if status is None:
+            status = UsageStatus.REFUSED if verdict.decision is Decision.REJECT else UsageStatus.SUCCESS
+        together_with: Commands = self.admission.settle_into
+        if turn is not None:
+            kept = remembered(self.context, verdict)
+
+            def together_with(pipeline: Pipeline) -> None:
+                self.admission.settle_into(pipeline)
+                turn.keep_into(pipeline, kept)
+
         # Tried once: a failed write may have arrived all the same, and a second, different event would contradict it.
         self._is_written = True
-        await to_the_end(self._journal.record(event, together_with=self.admission.settle_into))
+        await to_the_end(self._journal.record(self._event(status, verdict=verdict), together_with=together_with))
 
     async def _write_off(self, failure: BaseException) -> None:
         status, code, is_our_fault = _ending(failure)
         is_given_back = is_our_fault and not (status is UsageStatus.TIMEOUT and self._counts_lateness)
         end = self.admission.give_back_into if is_given_back else self.admission.settle_into
+
+        def together_with(pipeline: Pipeline) -> None:
+            end(pipeline)
+            if self.turn is not None:
+                self.turn.leave_into(pipeline)
+
         self._is_written = True
         try:
-            await to_the_end(self._journal.record(self._event(status, error_code=code), together_with=end))
+            await to_the_end(self._journal.record(self._event(status, error_code=code), together_with=together_with))
         except ApiError as unwritten:
             self._log.error("usage_event_not_written", request_id=self.trace.public_id, status=status, code=unwritten.kind.code)
 
     def _event(self, status: UsageStatus, *, verdict: Verdict | None = None, error_code: str | None = None) -> UsageEvent:
-        trace, observation = self.trace, self.observation
+        trace, subject = self.trace, self.subject
         is_kept = not self.principal.is_zero_retention
-        is_acted_on = verdict is not None and verdict.decision is not Decision.REJECT
+        is_said = is_kept and error_code != "instruction_refused"  # its hash is in the log, with what it matched
+        is_acted_on = is_kept and status is UsageStatus.SUCCESS
+        is_changed = is_kept and status is not UsageStatus.CHECKED and verdict is not None and verdict.is_modified
+        raw = verdict.raw if verdict is not None and is_changed else None
         return UsageEvent(
             request_id=trace.request_id,
             customer_id=self.principal.customer_id,
@@ -92,18 +138,19 @@ class Account:
             occurred_at=instant_of(trace.request_id),
             route=trace.route,
             policy=trace.policy,
-            policy_version=0 if observation is None else observation.policy.manifest.version,
-            robot_type=UNKNOWN if observation is None else observation.robot_type,
+            policy_version=subject.policy_version,
+            robot_type=subject.robot_type,
             status=status,
             latency_ms=trace.total_ms(),
             compute_ms=trace.stages_ms.get("compute"),
-            instruction=observation.instruction if observation is not None and is_kept else None,
-            action=verdict.actions.tolist() if verdict is not None and is_acted_on and is_kept else None,
+            instruction=subject.instruction if is_said else None,
+            action=verdict.actions.tolist() if verdict is not None and is_acted_on else None,
+            raw_action=None if raw is None else raw.tolist(),
             decision=None if verdict is None else verdict.decision.value,
             safety_score=None if verdict is None else verdict.overall_score,
             limiting_rule=None if verdict is None else verdict.limiting_rule,
             error_code=error_code,
-            session_id=None if observation is None else observation.session_id,
+            session_id=subject.session_id,
         )
 
 

@@ -14,7 +14,7 @@ from control_plane.inference.observation import Observation
 from control_plane.inference.seams import Admission
 from control_plane.inference.trace import Trace
 from safety.verdict import Decision, Verdict
-from safety.wire import fallback_json, verdict_json
+from safety.wire import fallback_json, outcome_json, verdict_json
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -27,6 +27,7 @@ class Answer:
     observation: Observation
     verdict: Verdict
     admission: Admission
+    is_rejection_an_error: bool = False
 
     @property
     def is_refused(self) -> bool:
@@ -35,7 +36,7 @@ class Answer:
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """The motion. `values` is the first step of `chunk`; both are empty when the guard refused."""
+    """The motion. `values` is the first step of `chunk`; both are empty when the guard refused. `horizon` counts its steps."""
 
     values: list[float]
     chunk: list[list[float]]
@@ -56,7 +57,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a 200."""
+    """The body of a 200. `expires_in_ms`: until the last step is over; null when refused. `refused_for`: null unless refused."""
 
     request_id: str
     model: str
@@ -66,16 +67,22 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None
     action: Action
     safety: Mapping[str, Any]
+    modified: bool
+    truncated_at: int | None
+    expires_in_ms: float | None
+    refused_for: str | None
     timings_ms: Mapping[str, float]
     usage: Usage
     fallback: Mapping[str, Any] | UnsetType = UNSET
+    error: Mapping[str, Any] | UnsetType = UNSET
 
 
-def body_of(answer: Answer) -> bytes:
-    """The JSON bytes."""
+def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
+    """The JSON bytes. `error` is added for a customer who wants a refused motion to be an error."""
     trace, observation, verdict, admission = answer.trace, answer.observation, answer.verdict, answer.admission
     manifest = observation.policy.manifest
     chunk: list[list[float]] = verdict.actions.tolist()
+    outcome = outcome_json(verdict)
     wire = InferenceAnswer(
         request_id=trace.public_id,
         model=manifest.policy,
@@ -90,10 +97,14 @@ def body_of(answer: Answer) -> bytes:
             names=manifest.action.names,
             units=manifest.action.units,
             frame=manifest.action.frame,
-            horizon=manifest.action.horizon,
+            horizon=len(chunk),
             control_hz=manifest.action.control_hz,
         ),
         safety=verdict_json(verdict),
+        modified=outcome["modified"],
+        truncated_at=outcome["truncated_at"],
+        expires_in_ms=outcome["expires_in_ms"],
+        refused_for=outcome["refused_for"],
         timings_ms={stage: round(spent_ms, 3) for stage, spent_ms in trace.stages_ms.items()},
         usage=Usage(
             requests_remaining_minute=admission.remaining_minute,
@@ -101,5 +112,6 @@ def body_of(answer: Answer) -> bytes:
             requests_remaining_month=admission.remaining_month,
         ),
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
+        error=UNSET if error is None else error,
     )
     return _ENCODER.encode(wire)

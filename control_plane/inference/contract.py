@@ -39,7 +39,14 @@ class Contract:
             session_id=inquiry.session_id,
             seq=inquiry.seq,
             obs_age_ms=inquiry.obs_age_ms,
+            executed_index=inquiry.executed_index,
+            network_rtt_ms=inquiry.network_rtt_ms,
+            safety=inquiry.safety,
         )
+
+    def scope(self, inquiry: Inquiry) -> tuple[str, str]:
+        """The names of policy and robot that the inquiry means, not yet held against anything."""
+        return inquiry.model or self.catalogue.default, inquiry.robot_type or self.default_robot
 
     def _policy(self, name: str | None) -> ServedPolicy:
         policy = self.catalogue.find(name)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.errors import ApiError
+from control_plane.guarding.fields import RequestSafety
 from control_plane.inference.observation import Inquiry
 
 _T = TypeVar("_T")
@@ -22,7 +23,13 @@ _FLOAT32_MAX = 3.4028234663852886e38  # a larger float64 becomes infinite in the
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"^Object (?P<what>missing required|contains unknown) field `(?P<name>[^`]*)`$")
 _SOME_CAMERA = "images[...]"
-_CODES = {"instruction": "invalid_instruction", "state": "invalid_state", "image": "invalid_image", "images": "invalid_image"}
+_CODES = {
+    "instruction": "invalid_instruction",
+    "state": "invalid_state",
+    "image": "invalid_image",
+    "images": "invalid_image",
+    "safety": "invalid_safety",
+}
 
 # More is work for nothing: no policy has so many. msgpack says lengths first, so these refuse before anything is read.
 _CAMERAS_MAX = 64
@@ -32,6 +39,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 DeadlineMs = Annotated[int, Meta(ge=1, le=600_000)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53)]
 AgeMs = Annotated[float, Meta(ge=0, le=86_400_000)]
+ExecutedIndex = Annotated[int, Meta(ge=-1, le=10_000)]
 
 
 class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -46,6 +54,9 @@ class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     session_id: Name | UnsetType | None = UNSET
     seq: Sequence | UnsetType | None = UNSET
     obs_age_ms: AgeMs | UnsetType | None = UNSET
+    executed_index: ExecutedIndex | UnsetType | None = UNSET
+    network_rtt_ms: AgeMs | UnsetType | None = UNSET
+    safety: RequestSafety | UnsetType | None = UNSET
 
 
 class TextFields(Fields, frozen=True, kw_only=True):
@@ -90,6 +101,9 @@ def inquiry_of(fields: Fields, *, image: bytes | None, images: Mapping[str, byte
         session_id=given(fields.session_id),
         seq=given(fields.seq),
         obs_age_ms=given(fields.obs_age_ms),
+        executed_index=given(fields.executed_index),
+        network_rtt_ms=given(fields.network_rtt_ms),
+        safety=given(fields.safety),
     )
 
 

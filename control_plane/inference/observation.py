@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from control_plane.guarding.fields import RequestSafety
 from control_plane.policies.catalogue import ServedPolicy
 from control_plane.triton import Tensor
 from export.contract.facts import Camera
@@ -33,6 +34,9 @@ class Inquiry:
     session_id: str | None = None
     seq: int | None = None
     obs_age_ms: float | None = None
+    executed_index: int | None = None
+    network_rtt_ms: float | None = None
+    safety: RequestSafety | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,9 @@ class Observation:
     session_id: str | None
     seq: int | None
     obs_age_ms: float | None
+    executed_index: int | None
+    network_rtt_ms: float | None
+    safety: RequestSafety | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

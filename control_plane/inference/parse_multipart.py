@@ -13,7 +13,8 @@ import msgspec
 from python_multipart.multipart import parse_options_header
 
 from control_plane.errors import ApiError
-from control_plane.inference.fields import AgeMs, BinaryFields, DeadlineMs, Sequence, complaints, given, inquiry_of
+from control_plane.guarding.fields import RequestSafety
+from control_plane.inference.fields import AgeMs, BinaryFields, DeadlineMs, ExecutedIndex, Sequence, complaints, given, inquiry_of
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.parse_json import first_picture, named_pictures, text_fields
 
@@ -28,6 +29,9 @@ _NUMBERS: Mapping[str, msgspec.json.Decoder[Any]] = MappingProxyType(
         "deadline_ms": msgspec.json.Decoder(DeadlineMs),
         "seq": msgspec.json.Decoder(Sequence),
         "obs_age_ms": msgspec.json.Decoder(AgeMs),
+        "executed_index": msgspec.json.Decoder(ExecutedIndex),
+        "network_rtt_ms": msgspec.json.Decoder(AgeMs),
+        "safety": msgspec.json.Decoder(RequestSafety),
     }
 )
 _TEXTS = frozenset({"instruction", "model", "robot_type", "unnorm_key", "session_id"})

@@ -4,18 +4,22 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.errors import ApiError
+from control_plane.guarding.guards import InForce
+from control_plane.guarding.robot_state import StateColumns
+from control_plane.guarding.sessions import SessionKey, Turn
 from control_plane.identity.principal import Principal
-from control_plane.inference.account import Account, open_account
+from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
-from control_plane.inference.guard import Guards
+from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference, priority_of
 from control_plane.inference.observation import Inquiry, Observation, Prepared
@@ -24,7 +28,7 @@ from control_plane.inference.seams import Admission, Authenticator, Journal, Lim
 from control_plane.inference.trace import Trace
 from control_plane.policies.tensors import outputs_wanted
 from control_plane.triton import TritonCall
-from safety.verdict import Verdict
+from safety.context import Context
 
 # A lease outlives its request's deadline by this much: time to settle it. One that was never settled frees itself then.
 _LEASE_MARGIN_MS = 10_000
@@ -37,6 +41,15 @@ class Call:
     trace: Trace
     authorization: str | None
     parse: Callable[[], Awaitable[Inquiry]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """An observation with the guard that will look at its motion, and what that guard is told."""
+
+    observation: Observation
+    guard: InForce
+    context: Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +72,16 @@ class Pipeline:
         principal = await self._authenticate(call)  # 3, before 2: without a good key nobody sends us megabytes
         inquiry = await self._parse(call, principal)  # 2
         deadline = self._deadline(call.trace, inquiry)
+        turn = self._turn(principal, inquiry, deadline)
         with self.in_flight.place():
-            async with await self._admit(call, principal, deadline) as account:  # 4
-                observation = self._contract(account, inquiry)  # 5
-                prepared = await self._preprocess(account, observation)  # 6
-                actions = await self._infer(account, observation, prepared, deadline)  # 7
-                verdict = self._guard(account, observation, actions)  # 8
+            async with await self._admit(call, principal, deadline, turn) as account:  # 4
+                guarded = self._contract(account, inquiry)  # 5
+                prepared = await self._preprocess(account, guarded.observation)  # 6
+                actions = await self._infer(account, guarded.observation, prepared, deadline)  # 7
+                self._guard(account, guarded, actions, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
-                await self._journal(account, verdict)  # 9
-                return self._answer(account, observation, verdict)  # 10
+                await self._journal(account)  # 9
+                return self._answer(account, guarded)  # 10
 
     async def _parse(self, call: Call, principal: Principal) -> Inquiry:
         with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
@@ -92,9 +106,17 @@ class Pipeline:
             is_callers=inquiry.deadline_ms < self.default_deadline_ms,
         )
 
-    async def _admit(self, call: Call, principal: Principal, deadline: Deadline) -> Account:
-        lease_ms = int(deadline.remaining_s() * 1e3) + _LEASE_MARGIN_MS
-        admitting = self.limiter.admit(principal, call.trace.public_id, lease_ms)
+    def _turn(self, principal: Principal, inquiry: Inquiry, deadline: Deadline) -> Turn | None:
+        """The request's turn in its session; it is opened by the admission. Without a `session_id` there is none."""
+        if inquiry.session_id is None:
+            return None
+        policy, robot = self.contract.scope(inquiry)
+        key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=inquiry.session_id)
+        hold_ms = _lease_ms(deadline)
+        return Turn(key, seq=inquiry.seq, hold_ms=hold_ms, keeps_content=not principal.is_zero_retention)
+
+    async def _admit(self, call: Call, principal: Principal, deadline: Deadline, turn: Turn | None) -> Account:
+        admitting = self.limiter.admit(principal, call.trace.public_id, _lease_ms(deadline), beside=turn)
 
         def opened(admission: Admission) -> Account:
             call.trace.mark("admit")
@@ -104,16 +126,31 @@ class Pipeline:
                 admission=admission,
                 journal=self.journal,
                 log=self.log,
+                turn=turn,
                 counts_lateness=deadline.is_callers,
             )
 
         return await open_account(admitting, opened)
 
-    def _contract(self, account: Account, inquiry: Inquiry) -> Observation:
+    def _contract(self, account: Account, inquiry: Inquiry) -> Guarded:
+        """What the request alone can be refused for is refused here, before it costs any inference."""
+        if account.turn is not None and account.turn.is_replayed:
+            raise ApiError("sequence_replayed", param="seq")
         observation = self.contract.check(inquiry)
-        account.observation = observation
+        account.subject = Subject(
+            policy_version=observation.policy.manifest.version,
+            robot_type=observation.robot_type,
+            instruction=observation.instruction,
+            session_id=observation.session_id,
+        )
         account.trace.policy = observation.policy.name
-        return observation
+        guard = self.guards.choose(account.principal, observation.policy, observation.robot_type, observation.safety)
+        if observation.state is None and observation.safety is not None:
+            guard = replace(guard, columns=StateColumns())  # the state is told in `safety`, and is complained about there
+        self.guards.inspect_instruction(guard, observation.instruction, account.trace)
+        context = context_of(guard, observation, account.turn)
+        self.guards.inspect(guard, context)
+        return Guarded(observation=observation, guard=guard, context=context)
 
     async def _preprocess(self, account: Account, observation: Observation) -> Prepared:
         """`queue` is the wait for a worker thread: it grows when this process has too much to decode."""
@@ -143,15 +180,27 @@ class Pipeline:
         account.trace.mark("compute")
         return actions
 
-    def _guard(self, account: Account, observation: Observation, actions: NDArray[np.float32]) -> Verdict:
-        verdict = self.guards.judge(observation, actions)
+    def _guard(self, account: Account, guarded: Guarded, actions: NDArray[np.float32], deadline: Deadline) -> None:
+        context = completed(guarded.context, account.turn, account.trace)
+        policy = guarded.observation.policy.name
+        account.context = context
+        account.verdict = self.guards.judge(guarded.guard, policy, actions, context=context, deadline=deadline)
         account.trace.mark("guard")
-        return verdict
 
-    async def _journal(self, account: Account, verdict: Verdict) -> None:
-        await account.write(verdict)
+    async def _journal(self, account: Account) -> None:
+        await account.write()
         account.trace.mark("journal")
 
-    def _answer(self, account: Account, observation: Observation, verdict: Verdict) -> Answer:
+    def _answer(self, account: Account, guarded: Guarded) -> Answer:
         account.trace.stages_ms["total"] = account.trace.total_ms()
-        return Answer(trace=account.trace, observation=observation, verdict=verdict, admission=account.admission)
+        return Answer(
+            trace=account.trace,
+            observation=guarded.observation,
+            verdict=account.judged(),
+            admission=account.admission,
+            is_rejection_an_error=guarded.guard.is_rejection_an_error,
+        )
+
+
+def _lease_ms(deadline: Deadline) -> int:
+    return int(deadline.remaining_s() * 1e3) + _LEASE_MARGIN_MS

@@ -9,6 +9,7 @@ from typing import Protocol
 from redis.asyncio.client import Pipeline as RedisPipeline
 
 from control_plane.identity.principal import Principal
+from control_plane.limits.limiter import Beside
 from control_plane.usage.event import UsageEvent
 
 # Commands that ride in the journal's own round trip.
@@ -50,8 +51,8 @@ class Admission(Protocol):
 class Limiter(Protocol):
     """Step 4."""
 
-    async def admit(self, principal: Principal, lease_id: str, lease_ms: int) -> Admission:
-        """Counts the request. Raises ApiError with the limit's own headers."""
+    async def admit(self, principal: Principal, lease_id: str, lease_ms: int, *, beside: Beside | None = None) -> Admission:
+        """Counts the request; `beside` goes in the same round trip. Raises ApiError with the limit's own headers."""
 
 
 class Journal(Protocol):

@@ -8,7 +8,7 @@ import hashlib
 from calendar import monthrange
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -30,6 +30,16 @@ _US = 1_000_000
 def lua(*names: str) -> bytes:
     """The scripts of this folder, joined."""
     return b"".join(Path(__file__).with_name(name).read_bytes() for name in names)
+
+
+class Beside(Protocol):
+    """A command that goes to Redis in the admission's own round trip, right behind it."""
+
+    def queue_into(self, pipeline: Pipeline, *, leases: bytes, lease: bytes) -> None:
+        """Adds the one command. `lease` is a member of the sorted set `leases` exactly if the request was admitted."""
+
+    def take(self, reply: object) -> None:
+        """What it answered, an exception included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +70,16 @@ class Limiter:
         self._admit_sha = hashlib.sha1(self._admit, usedforsecurity=False).hexdigest()
         self._give_back = lua("give_back.lua")
 
-    async def admit(self, principal: Principal, lease_id: str, lease_ms: int) -> Admission:
+    async def admit(self, principal: Principal, lease_id: str, lease_ms: int, *, beside: Beside | None = None) -> Admission:
         """Counts one request and takes one place for at most `lease_ms`. The same `lease_id` again counts nothing more.
 
-        Raises ApiError: minute_limit, day_limit, month_limit, concurrency_limit, with `Retry-After` and the headers.
+        `beside` is not run when Redis is away. Raises ApiError: minute_limit, day_limit, month_limit, concurrency_limit, with
+        `Retry-After` and the headers.
         """
         lease = lease_id.encode()
         keys = _keys(principal)
         try:
-            reply = _Reply(*await self._run(*keys, *self._arguments(principal, lease, lease_ms)))
+            reply = _Reply(*await self._run(beside, *keys, *self._arguments(principal, lease, lease_ms)))
         except REDIS_AWAY:
             return self._admit_locally(principal)
         standing = self._standing(principal, reply)
@@ -79,11 +90,31 @@ class Limiter:
             limits=principal.limits, standing=standing, lease=_RedisLease(keys=keys, id=lease, script=self._give_back, undo=undo)
         )
 
-    async def _run(self, *keys_and_arguments: bytes) -> list[Any]:
+    async def _run(self, beside: Beside | None, *keys_and_arguments: bytes) -> list[Any]:
+        if beside is not None:
+            return await self._run_together(beside, *keys_and_arguments)
         try:
             return cast(list[Any], await self._redis.evalsha(self._admit_sha, 3, *keys_and_arguments))
         except NoScriptError:  # a restarted or flushed Redis has forgotten it; EVAL makes it known again
             return cast(list[Any], await self._redis.eval(self._admit.decode(), 3, *keys_and_arguments))
+
+    async def _run_together(self, beside: Beside, *keys_and_arguments: bytes) -> list[Any]:
+        """As `_run`, with one more command in the same round trip."""
+        reply: list[Any] | Exception = []
+        for is_known in (True, False):
+            pipeline = self._redis.pipeline(transaction=False)
+            if is_known:
+                pipeline.evalsha(self._admit_sha, 3, *keys_and_arguments)
+            else:
+                pipeline.eval(self._admit.decode(), 3, *keys_and_arguments)
+            beside.queue_into(pipeline, leases=keys_and_arguments[1], lease=keys_and_arguments[3])
+            reply, answer = await pipeline.execute(raise_on_error=False)
+            if not isinstance(reply, NoScriptError):
+                beside.take(answer)
+                break
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def _arguments(self, principal: Principal, lease: bytes, lease_ms: int) -> tuple[bytes, ...]:
         limits = principal.limits

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
 from control_plane.inference.body import BodyLimits
+from control_plane.inference.dry_run import DryRun
 from control_plane.inference.pipeline import Pipeline
 from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
@@ -28,6 +29,12 @@ from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.rest import PATH as INFERENCE_PATH
 from control_plane.protocols.rest import InferenceDoor
+from control_plane.protocols.robots import PATH as ROBOTS_PATH
+from control_plane.protocols.robots import PROFILE_PATH, RobotList
+from control_plane.protocols.safety_check import PATH as CHECK_PATH
+from control_plane.protocols.safety_check import SafetyCheckDoor
+from control_plane.protocols.safety_settings import PATH as SETTINGS_PATH
+from control_plane.protocols.safety_settings import SafetySettings
 
 ERRORS_PATH = "/errors"
 
@@ -40,6 +47,9 @@ class Doors:
     body_limits: BodyLimits
     models: ModelList
     operations: Operations
+    robots: RobotList
+    safety_settings: SafetySettings
+    dry_run: DryRun
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str
@@ -62,11 +72,16 @@ class _Door(Route):
 
 def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
-    operations = doors.operations
+    operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
+    inference = InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits, errors_url=errors_url)
     app = _Application(
         routes=[
-            _Door(INFERENCE_PATH, InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits), methods=["POST"]),
+            _Door(INFERENCE_PATH, inference, methods=["POST"]),
             _Door(MODELS_PATH, doors.models.list_models),
+            _Door(ROBOTS_PATH, doors.robots.list_robots),
+            _Door(PROFILE_PATH, doors.robots.safety_profile),
+            _Door(CHECK_PATH, SafetyCheckDoor(dry_run=doors.dry_run, limits=doors.body_limits), methods=["POST"]),
+            _Door(SETTINGS_PATH, doors.safety_settings.serve, methods=["GET", "PUT"]),
             _Door("/health", operations.health),
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
@@ -78,7 +93,7 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
         redoc_url=None,
         exception_handlers={HTTPException: _framework_error, RequestValidationError: _validation_error},
     )
-    app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=f"{doors.public_url.rstrip('/')}{ERRORS_PATH}")
+    app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     return app
 
 

@@ -5,23 +5,28 @@ change to a reviewer (`make golden` rewrites it: `python -m control_plane.protoc
 """
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
-from control_plane.errors import ERRORS, ErrorKind, RobotAction
+from control_plane.errors import ERRORS
 from control_plane.inference.answer import InferenceAnswer
 from control_plane.policies.routes import Models
-from control_plane.protocols.openapi_examples import ANSWER, ERROR, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
+from control_plane.protocols.openapi_errors import (
+    COMMON_HEADERS,
+    KEY_CODES,
+    LIMIT_HEADERS,
+    NOT_FROM_INFERENCE,
+    REF,
+    Json,
+    error_schema,
+    errors,
+    header,
+)
+from control_plane.protocols.openapi_examples import ANSWER, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
+from control_plane.protocols.openapi_safety import STRUCTS as SAFETY_STRUCTS
+from control_plane.protocols.openapi_safety import safety_paths, safety_schemas
 from control_plane.protocols.operations import ReadyReport
-from safety.verdict import Decision, NotEvaluated, RuleStatus
-
-Json = dict[str, Any]
-
-_REF = "#/components/schemas/"
-_NOT_HERE = frozenset({"not_found", "method_not_allowed"})
-_KEY_CODES = (*(kind.code for kind in ERRORS.values() if kind.type == "authentication"), "store_unavailable", "internal_error")
 
 # The fields of a request besides the pictures; a test holds the names against the decoder's.
 FIELDS: Mapping[str, Json] = {
@@ -44,9 +49,20 @@ FIELDS: Mapping[str, Json] = {
         "maximum": 600_000,
         "description": "Milliseconds from the first byte after which the answer is worthless; late work is dropped (504).",
     },
-    "session_id": {"type": "string", "maxLength": 128, "description": "Your episode; kept with the log row and echoed."},
-    "seq": {"type": "integer", "minimum": 0, "description": "Your count of observations; echoed."},
+    "session_id": {
+        "type": "string",
+        "maxLength": 128,
+        "description": "Your episode; kept with the log row and echoed. The guard remembers its last accepted chunk for 10 s.",
+    },
+    "seq": {"type": "integer", "minimum": 0, "description": "Your count of observations; must grow within a session; echoed."},
     "obs_age_ms": {"type": "number", "minimum": 0, "description": "Age of the observation when it was sent."},
+    "executed_index": {
+        "type": "integer",
+        "minimum": -1,
+        "description": "The last step of the session's previous chunk that was executed when this observation was taken.",
+    },
+    "network_rtt_ms": {"type": "number", "minimum": 0, "description": "Your last round trip, without our `total`."},
+    "safety": {"$ref": REF + "RequestSafety"},
 }
 _PICTURE = "An encoded JPEG, PNG or WebP of the model's first camera"
 _TEXT_PICTURE = {"type": "string", "description": f"{_PICTURE}, as base64 or a `data:` URL."}
@@ -55,9 +71,11 @@ _BINARY_PICTURE = {"type": "string", "format": "binary", "description": f"{_PICT
 
 def document() -> Json:
     """The whole description."""
-    _, generated = msgspec.json.schema_components((InferenceAnswer, Models, ReadyReport), ref_template=_REF + "{name}")
-    generated["InferenceAnswer"]["properties"]["safety"] = {"$ref": _REF + "Safety"}
-    generated["InferenceAnswer"]["properties"]["fallback"] = {"$ref": _REF + "Fallback"}
+    _, generated = msgspec.json.schema_components(
+        (InferenceAnswer, Models, ReadyReport, *SAFETY_STRUCTS), ref_template=REF + "{name}"
+    )
+    for name in ("InferenceAnswer", "CheckAnswer"):
+        generated[name]["properties"] |= {"safety": {"$ref": REF + "Safety"}, "fallback": {"$ref": REF + "Fallback"}}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,13 +87,14 @@ def document() -> Json:
         "paths": {
             "/v1/inference": {"post": _inference()},
             "/v1/models": {"get": _models()},
+            **safety_paths(),
             "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
             "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
         },
         "components": {
-            "schemas": dict(sorted({**generated, **_requests(), **_safety(), "Error": _error_schema()}.items())),
+            "schemas": dict(sorted({**generated, **_requests(), **safety_schemas(), "Error": error_schema()}.items())),
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -96,42 +115,42 @@ def _inference() -> Json:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": _REF + "InferenceRequest"}, "examples": examples},
-                "multipart/form-data": {"schema": {"$ref": _REF + "InferenceForm"}},
-                "application/msgpack": {"schema": {"$ref": _REF + "InferenceBinaryRequest"}},
+                "application/json": {"schema": {"$ref": REF + "InferenceRequest"}, "examples": examples},
+                "multipart/form-data": {"schema": {"$ref": REF + "InferenceForm"}},
+                "application/msgpack": {"schema": {"$ref": REF + "InferenceBinaryRequest"}},
             },
         },
         "responses": {
             "200": {
                 "description": "A motion, or a refusal by the safety guard: then `values` and `chunk` are empty.",
-                "headers": {"Server-Timing": _header("Milliseconds per stage"), **_COMMON_HEADERS, **_LIMIT_HEADERS},
+                "headers": {"Server-Timing": header("Milliseconds per stage"), **COMMON_HEADERS, **LIMIT_HEADERS},
                 "content": {
                     "application/json": {
-                        "schema": {"$ref": _REF + "InferenceAnswer"},
+                        "schema": {"$ref": REF + "InferenceAnswer"},
                         "examples": {"motion": {"value": ANSWER}, "refused by the guard": {"value": REFUSAL}},
                     }
                 },
             },
-            **_errors(kind.code for kind in ERRORS.values() if kind.code not in _NOT_HERE),
+            **errors(kind.code for kind in ERRORS.values() if kind.code not in NOT_FROM_INFERENCE),
         },
     }
 
 
 def _models() -> Json:
-    answer = {"schema": {"$ref": _REF + "Models"}, "example": MODELS}
+    answer = {"schema": {"$ref": REF + "Models"}, "example": MODELS}
     return {
         "operationId": "list_models",
         "summary": "What each model wants and gives",
         "security": [{"key": []}],
         "responses": {
-            "200": {"description": "The models", "headers": _COMMON_HEADERS, "content": {"application/json": answer}},
-            **_errors(_KEY_CODES),
+            "200": {"description": "The models", "headers": COMMON_HEADERS, "content": {"application/json": answer}},
+            **errors(KEY_CODES),
         },
     }
 
 
 def _ready() -> Json:
-    content = {"application/json": {"schema": {"$ref": _REF + "ReadyReport"}, "example": READY}}
+    content = {"application/json": {"schema": {"$ref": REF + "ReadyReport"}, "example": READY}}
     return {
         "operationId": "ready",
         "summary": "Whether traffic should come here",
@@ -185,104 +204,6 @@ def _request(picture: Json, by_camera: Json) -> Json:
 
 def _by_camera(picture: Json) -> Json:
     return {"type": "object", "additionalProperties": picture, "description": "Pictures by camera name."}
-
-
-def _errors(codes: Iterable[str]) -> dict[str, Json]:
-    """One response per status, naming every code it can carry."""
-    by_status: dict[int, list[ErrorKind]] = {}
-    for code in codes:
-        by_status.setdefault(ERRORS[code].status, []).append(ERRORS[code])
-    return {str(status): _error_response(kinds) for status, kinds in sorted(by_status.items())}
-
-
-def _error_response(kinds: list[ErrorKind]) -> Json:
-    can_wait = any(kind.is_retryable for kind in kinds)
-    headers = {**_COMMON_HEADERS, **({"Retry-After": _header("Seconds to wait, when known")} if can_wait else {})}
-    return {
-        "description": "\n".join(f"- `{kind.code}`: {kind.message}" for kind in kinds),
-        "headers": headers,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": _REF + "Error"},
-                "examples": {kind.code: {"value": _error_example(kind)} for kind in kinds},
-            }
-        },
-    }
-
-
-def _error_example(kind: ErrorKind) -> Json:
-    told = {
-        "type": kind.type,
-        "code": kind.code,
-        "message": kind.message,
-        "is_retryable": kind.is_retryable,
-        "robot_action": kind.robot_action.value,
-        "doc_url": f"{ERROR['error']['doc_url'].partition('#')[0]}#{kind.code}",
-    }
-    return {"error": {**ERROR["error"], **told}}
-
-
-def _safety() -> dict[str, Json]:
-    """The guard's words (docs/SAFETY.md); its enumerations are its own."""
-    rule = {
-        "id": {"type": "string"},
-        "status": {"enum": [status.value for status in RuleStatus]},
-        "score": {"type": ["number", "null"]},
-        "reason": {"enum": [reason.value for reason in NotEvaluated]},
-        "value": {"type": "number"},
-        "limit": {"type": "number"},
-        "unit": {"type": "string"},
-        "at": {"type": "array", "description": "Step, and dimension or null."},
-        "message": {"type": "string"},
-    }
-    coverage = {"type": "object", "properties": {"evaluated": {"type": "integer"}, "applicable": {"type": "integer"}}}
-    properties: dict[str, Json] = {
-        "decision": {"enum": [decision.value for decision in Decision]},
-        "overall_score": {"type": "number", "description": "The lowest score of the rules that could look; 0 is refused."},
-        "limiting_rule": {"type": ["string", "null"]},
-        "score_is_upper_bound": {"type": "boolean", "description": "Some rule could not look."},
-        "coverage": coverage,
-        "rules": {"type": "array", "items": {"type": "object", "properties": rule, "required": ["id", "status", "score"]}},
-        "profile": {"type": "string"},
-        "guard_version": {"type": "string"},
-        "certified": {"const": False, "description": "This is not a safety function."},
-    }
-    fallback: dict[str, Json] = {
-        "type": {"type": "string"},
-        "values": {"type": ["array", "null"], "items": {"type": ["number", "null"]}},
-        "is_safe_state": {"const": False, "description": "Holding can keep pressing; the right stop is yours."},
-    }
-    return {
-        "Safety": {"type": "object", "properties": properties, "required": list(properties)},
-        "Fallback": {"type": "object", "properties": fallback, "required": list(fallback)},
-    }
-
-
-def _error_schema() -> Json:
-    properties: dict[str, Json] = {
-        "type": {"enum": sorted({kind.type for kind in ERRORS.values()})},
-        "code": {"enum": list(ERRORS)},
-        "message": {"type": "string"},
-        "param": {"type": ["string", "null"], "description": "The field at fault, e.g. `images.wrist` or `state[3]`."},
-        "request_id": {"type": "string"},
-        "doc_url": {"type": "string", "format": "uri"},
-        "is_retryable": {"type": "boolean"},
-        "retry_after_ms": {"type": ["integer", "null"]},
-        "robot_action": {"enum": [action.value for action in RobotAction], "description": "What a control loop should do."},
-    }
-    error = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "object", "properties": {"error": error}, "required": ["error"]}
-
-
-def _header(description: str) -> Json:
-    return {"description": description, "schema": {"type": "string"}}
-
-
-_COMMON_HEADERS = {"X-Request-Id": _header("The id of this request, also in every log and on the invoice's record")}
-_LIMIT_HEADERS = {
-    "RateLimit-Policy": _header("The limits that apply"),
-    "RateLimit": _header("What is left of them"),
-}
 
 
 def golden() -> bytes:

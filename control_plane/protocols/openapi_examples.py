@@ -16,6 +16,14 @@ REQUEST_FULL: dict[str, Any] = {
     "session_id": "ep-17",
     "seq": 12,
     "obs_age_ms": 18,
+    "executed_index": 3,
+    "network_rtt_ms": 12.5,
+    "safety": {
+        "linear_speed_m_per_s": 0.1,
+        "workspace": {"low_m": [0.2, -0.4, 0.0], "high_m": [0.7, 0.4, None]},
+        "required_rules": ["D1", "D2"],
+        "control_hz": 10,
+    },
 }
 _ACTION: dict[str, Any] = {
     "values": [0.015, -0.008, -0.012, 0.0, 0.0, 0.01, 0.0],
@@ -24,7 +32,7 @@ _ACTION: dict[str, Any] = {
     "names": ["dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"],
     "units": ["m", "m", "m", "rad", "rad", "rad", "fraction"],
     "frame": "robot_base",
-    "horizon": 8,
+    "horizon": 2,
     "control_hz": 10.0,
 }
 _SAFETY: dict[str, Any] = {
@@ -58,13 +66,20 @@ ANSWER: dict[str, Any] = {
     "seq": 12,
     "action": _ACTION,
     "safety": _SAFETY,
+    "modified": False,
+    "truncated_at": None,
+    "expires_in_ms": 162.7,
+    "refused_for": None,
     "timings_ms": {"decode": 0.6, "preprocess": 1.1, "queue": 0.4, "compute": 4.0, "guard": 0.1, "total": 7.3},
     "usage": {"requests_remaining_minute": 99, "requests_remaining_day": 9999, "requests_remaining_month": 99999},
 }
 REFUSAL: dict[str, Any] = {
     **ANSWER,
-    "action": {**_ACTION, "values": [], "chunk": []},
+    "action": {**_ACTION, "values": [], "chunk": [], "horizon": 0},
     "safety": {**_SAFETY, "decision": "reject", "overall_score": 0.0, "limiting_rule": "A2.finite"},
+    "modified": True,
+    "expires_in_ms": None,
+    "refused_for": "motion",
     "fallback": {"type": "hold", "values": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None], "is_safe_state": False},
 }
 ERROR: dict[str, Any] = {
@@ -111,4 +126,78 @@ MODELS: dict[str, Any] = {
             },
         }
     ]
+}
+ROBOTS: dict[str, Any] = {
+    "robots": [
+        {
+            "robot_type": "franka_panda",
+            "name": "Franka Emika Panda (FER)",
+            "profile": "franka_panda@1/sha256:e0a8c1dbc765be47",
+            "presets": ["reduced", "manufacturer"],
+            "models": ["tabletop"],
+            "action_kinds": ["ee_delta_rotvec"],
+        }
+    ]
+}
+SAFETY_PROFILE: dict[str, Any] = {
+    "robot_type": "franka_panda",
+    "name": "Franka Emika Panda (FER)",
+    "version": 1,
+    "content_hash": "sha256:e0a8c1dbc765be47…",
+    "profile": {
+        "cartesian": {"linear_speed_m_per_s": {"value": 1.7, "source": "franka docs, source/control_parameters.rst"}},
+        "gripper": {"range": {"values": [0.0, 1.0], "source": "action convention"}, "step_max": None},
+    },
+    "limits": {"reduced": {"linear_speed_m_per_s": 0.25}, "manufacturer": {"linear_speed_m_per_s": 1.7}},
+    "certified": False,
+}
+_SETTINGS: dict[str, Any] = {
+    "limits": {"required_rules": ["D2"]},
+    "robots": {
+        "franka_panda": {
+            "linear_speed_m_per_s": 0.1,
+            "workspace": {"low_m": [0.2, -0.4, 0.02], "high_m": [0.7, 0.4, None]},
+            "keep_outs": [{"low_m": [0.5, 0.1, 0.0], "high_m": [0.7, 0.4, 0.3]}],
+        }
+    },
+    "instruction": {
+        "mode": "allow_list",
+        "templates": ["pick up {thing}", "put {thing} into the bin"],
+        "slots": {"thing": ["red cube", "blue cube"]},
+    },
+    "on_reject": "answer",
+}
+SETTINGS_CHANGE: dict[str, Any] = {"settings": _SETTINGS, "version": 2}
+SETTINGS_REPORT: dict[str, Any] = {
+    "version": 3,
+    "changed_by": "key_019ab8c2d4e57f3a9b1c2d3e4f506172",
+    "changed_at": "2026-11-23T18:00:00Z",
+    "preset": "reduced",
+    "calibrations": [],
+    "settings": _SETTINGS,
+}
+CHECK_REQUEST: dict[str, Any] = {
+    "model": "tabletop",
+    "robot_type": "franka_panda",
+    "actions": _ACTION["chunk"],
+    "control_hz": 10,
+    "state": {"q": [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]},
+    "previous": {"actions": _ACTION["chunk"], "age_ms": 180, "seq": 11},
+    "seq": 12,
+    "executed_index": 1,
+    "obs_age_ms": 18,
+    "safety": {"linear_speed_m_per_s": 0.1},
+}
+CHECK_ANSWER: dict[str, Any] = {
+    "request_id": _REQUEST_ID,
+    "model": "tabletop",
+    "robot_type": "franka_panda",
+    "action": {"values": _ACTION["values"], "chunk": _ACTION["chunk"], "horizon": 2},
+    "safety": _SAFETY,
+    "modified": False,
+    "truncated_at": None,
+    "expires_in_ms": 182.0,
+    "refused_for": None,
+    "timings_ms": {"guard": 0.1, "total": 1.3},
+    "usage": ANSWER["usage"],
 }

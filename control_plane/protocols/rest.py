@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
+from control_plane.errors import ApiError, error_body
 from control_plane.inference.answer import Answer, body_of
 from control_plane.inference.body import BodyLimits, ClientGone, read_body
 from control_plane.inference.observation import Inquiry
@@ -26,6 +27,7 @@ class InferenceDoor:
 
     pipeline: Pipeline
     limits: BodyLimits
+    errors_url: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         trace = trace_of(scope)
@@ -47,14 +49,19 @@ class InferenceDoor:
             raise
         finally:
             caller.forget()
-        await _send(answer, send)
+        await _send(answer, send, errors_url=self.errors_url)
         trace.outcome = REFUSED if answer.is_refused else "success"
 
 
-async def _send(answer: Answer, send: Send) -> None:
-    body = body_of(answer)
+async def _send(answer: Answer, send: Send, *, errors_url: str) -> None:
+    status, error = 200, None
+    if answer.is_refused and answer.is_rejection_an_error:
+        refused = ApiError("motion_refused", param=answer.verdict.limiting_rule)
+        error = error_body(refused, request_id=answer.trace.public_id, errors_url=errors_url)["error"]
+        status = refused.kind.status
+    body = body_of(answer, error=error)
     headers = {"Server-Timing": answer.trace.server_timing(), **answer.admission.headers()}
-    await send({"type": "http.response.start", "status": 200, "headers": json_headers(body, headers)})
+    await send({"type": "http.response.start", "status": status, "headers": json_headers(body, headers)})
     await send({"type": "http.response.body", "body": body})
 
 

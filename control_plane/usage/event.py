@@ -21,6 +21,7 @@ class UsageStatus(StrEnum):
     INVALID = "invalid"  # rejected input (4xx after admission)
     TIMEOUT = "timeout"
     ERROR = "error"  # our fault
+    CHECKED = "checked"  # a dry run of the guard: nothing was inferred, nothing is billed
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,6 +41,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     compute_ms: float | None = None
     instruction: str | None = None  # None under zero retention
     action: list[list[float]] | None = None  # the returned chunk; None when refused or under zero retention
+    raw_action: list[list[float]] | None = None  # what the policy wanted, where the guard returned something else
     decision: str | None = None
     safety_score: float | None = None
     limiting_rule: str | None = None

@@ -22,9 +22,9 @@ _ROWS_AT_FAULT = ("22", "23", "54")
 _STAGING = """
 CREATE TEMP TABLE IF NOT EXISTS usage_staging (
     position integer, request_id uuid, timestamp timestamptz, customer_id uuid, key_id uuid, route text, model text,
-    model_version integer, robot_type text, instruction text, action real[], action_chunk real[], safety_score double precision,
-    decision text, limiting_rule text, latency_ms double precision, compute_ms double precision, status text, error_code text,
-    session_id text, is_billable boolean, payload_hash bytea
+    model_version integer, robot_type text, instruction text, action real[], action_chunk real[], raw_action real[],
+    safety_score double precision, decision text, limiting_rule text, latency_ms double precision, compute_ms double precision,
+    status text, error_code text, session_id text, is_billable boolean, payload_hash bytea
 ) ON COMMIT DELETE ROWS
 """
 

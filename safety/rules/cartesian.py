@@ -10,13 +10,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.action_space import ROTATION, TRANSLATION, ActionKind, ActionSpace
+from safety.action_space import ActionKind, ActionSpace, Group
+from safety.rules.names import B1, B2
 from safety.rules.rule import Evidence, Severity
 from safety.score import judge, rounded_value
 from safety.verdict import RuleResult
-
-B1 = "B1.ee_linear_speed"
-B2 = "B2.ee_angular_speed"
 
 # A scaled step aims below its limit and must arrive below it by more than rounding to float32 (relative 2**-24) can add.
 AIM = 1.0 - 2.0**-21
@@ -61,10 +59,12 @@ class StepSpeed:
     limit: float
     unit: str
     verb: str
+    is_proportional: bool = True  # the magnitude of a scaled vector is the scaled magnitude
 
     def evaluate(self, evidence: Evidence) -> RuleResult:
         """The fastest step decides."""
         magnitudes = self.magnitude(evidence.actions[:, self.columns])
+        evidence.measured[self.id, self.columns.start] = magnitudes
         step = int(magnitudes.argmax())
         value = float(magnitudes[step]) * self.control_hz
         status, score = judge(value, self.limit)
@@ -79,18 +79,27 @@ class StepSpeed:
             message=None if value <= self.limit else self._message(step, value),
         )
 
-    def clamp(self, actions: NDArray[np.float64]) -> NDArray[np.bool_]:
+    @property
+    def enforces(self) -> frozenset[str]:
+        """Itself."""
+        return frozenset({self.id})
+
+    def clamp(self, actions: NDArray[np.float64], evidence: Evidence) -> NDArray[np.bool_]:
         """One factor per step. More than one pass is needed only for Euler triples, whose angle is not proportional."""
-        vectors = actions[:, self.columns]
-        speeds = self.magnitude(vectors) * self.control_hz
-        over = speeds > self.limit
+        speeds = evidence.measured[self.id, self.columns.start] * self.control_hz
         shortened: NDArray[np.bool_] = speeds > self.limit * ROUNDING_EXCESS
-        for _ in range(PASSES_MAX):
-            vectors[over] *= (self.limit * AIM / speeds[over])[:, np.newaxis]
-            speeds = self.magnitude(vectors) * self.control_hz
-            over &= speeds > self.limit * ARRIVED
-            if not over.any():
+        rows = np.flatnonzero(speeds > self.limit)
+        if len(rows) == 0:  # the other arm's was too fast
+            return shortened
+        vectors, speeds = actions[rows, self.columns], speeds[rows]
+        for _ in range(PASSES_MAX):  # pragma: no branch -- two have always been enough; if not, the post-check refuses
+            vectors *= (self.limit * AIM / np.maximum(speeds, self.limit * AIM))[:, np.newaxis]
+            if self.is_proportional:
                 break
+            speeds = self.magnitude(vectors) * self.control_hz
+            if np.maximum.reduce(speeds) <= self.limit * ARRIVED:
+                break
+        actions[rows, self.columns] = vectors
         return shortened
 
     def _message(self, step: int, value: float) -> str:
@@ -98,11 +107,11 @@ class StepSpeed:
         return f"step {step} would {self.verb} at {shown:.12g} {self.unit}; the limit is {self.limit:.12g}"
 
 
-def linear_speed(space: ActionSpace, limit_m_per_s: float) -> StepSpeed:
+def linear_speed(space: ActionSpace, group: Group, limit_m_per_s: float) -> StepSpeed:
     """B1: the translation's length."""
     return StepSpeed(
         id=B1,
-        columns=TRANSLATION,
+        columns=group.translation,
         magnitude=norms,
         control_hz=space.control_hz,
         limit=limit_m_per_s,
@@ -111,12 +120,14 @@ def linear_speed(space: ActionSpace, limit_m_per_s: float) -> StepSpeed:
     )
 
 
-def angular_speed(space: ActionSpace, limit_rad_per_s: float) -> StepSpeed:
+def angular_speed(space: ActionSpace, group: Group, limit_rad_per_s: float) -> StepSpeed:
     """B2: the rotation's angle."""
+    is_euler = space.kind is ActionKind.EE_DELTA_EULER
     return StepSpeed(
         id=B2,
-        columns=ROTATION,
-        magnitude=euler_angles if space.kind is ActionKind.EE_DELTA_EULER else norms,
+        columns=group.rotation,
+        is_proportional=not is_euler,
+        magnitude=euler_angles if is_euler else norms,
         control_hz=space.control_hz,
         limit=limit_rad_per_s,
         unit="rad/s",

@@ -7,11 +7,10 @@ that the policy meant.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from safety.rules.names import B8
 from safety.rules.rule import Severity, passed
 from safety.score import ramp, rounded_value
 from safety.verdict import RuleResult, RuleStatus
-
-B8 = "B8.too_much_clamping"
 
 SHARE_MAX = 0.25
 

@@ -9,12 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from safety.rules.names import B4, B7
 from safety.rules.rule import Evidence, Severity, not_evaluated, passed
 from safety.score import BELOW_HALF, judge, rounded_value
 from safety.verdict import NotEvaluated, RuleResult, RuleStatus
-
-B4 = "B4.gripper_range"
-B7 = "B7.dim_step"
 
 FLOAT32_STEP_SHARE = 2.0**-22  # what rounding a command to float32 may add to a change, as a share of the range's larger end
 
@@ -33,12 +31,12 @@ class GripperRange:
 
     def evaluate(self, evidence: Evidence) -> RuleResult:
         """The farthest outside decides. Being at an end is normal and scores 1."""
-        commands = evidence.actions[:, self.column]
-        lowest, highest = float(np.minimum.reduce(commands)), float(np.maximum.reduce(commands))
+        lowest, highest = evidence.ends_of(self.column)
         if self.low <= lowest and highest <= self.high:
             return self.ok
         is_below = self.low - lowest > highest - self.high
         value, limit = (lowest, self.low) if is_below else (highest, self.high)
+        commands = evidence.actions[:, self.column]
         step = int(commands.argmin() if is_below else commands.argmax())
         outside = abs(value - limit) / (self.high - self.low)
         is_refused = outside > 1.0
@@ -53,7 +51,12 @@ class GripperRange:
             message=f"step {step} commands the gripper to {rounded_value(value, limit):.12g}; the limit is {limit:.12g}",
         )
 
-    def clamp(self, actions: NDArray[np.float64]) -> None:
+    @property
+    def enforces(self) -> frozenset[str]:
+        """Itself."""
+        return frozenset({self.id})
+
+    def clamp(self, actions: NDArray[np.float64], evidence: Evidence) -> None:  # noqa: ARG002 -- the shape of a clamp
         """Ends are put exactly; commands within are not touched. The arm's motion stays as it is."""
         commands = actions[:, self.column]
         commands[commands < self.low] = self.low
@@ -92,8 +95,14 @@ class GripperStep:
             message=None if value <= self.step_max else self._message(index + 1, value),
         )
 
-    def clamp(self, actions: NDArray[np.float64]) -> None:
+    @property
+    def enforces(self) -> frozenset[str]:
+        """Itself."""
+        return frozenset({self.id})
+
+    def clamp(self, actions: NDArray[np.float64], evidence: Evidence) -> None:
         """Follows the commands at the largest allowed rate, in float32 values. The arm's motion stays as it is."""
+        del evidence
         commands = actions[:, self.column].tolist()
         room = self.step_max - FLOAT32_STEP_SHARE * self.range_end
         for step in range(1, len(commands)):

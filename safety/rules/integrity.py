@@ -11,14 +11,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from safety.rules.names import A1, A2, A3, A4
 from safety.rules.rule import Evidence, Severity, passed
 from safety.score import REJECT_POINT, rounded_value
 from safety.verdict import RuleResult, RuleStatus
-
-A1 = "A1.shape_dtype"
-A2 = "A2.finite"
-A3 = "A3.magnitude"
-A4 = "A4.unit_suspect"
 
 STEPS_MAX = 200
 MAGNITUDE_MAX = 1e6
@@ -100,7 +96,8 @@ class UnitSuspect:
 
     def judge(self, results: Sequence[RuleResult]) -> RuleResult:
         """Looks at what the speed and step rules found on the raw chunk."""
-        suspects = [result for result in results if result.status is RuleStatus.REJECTED and result.id in self.watched]
+        refused = [result for result in results if result.status is RuleStatus.REJECTED and result.id in self.watched]
+        suspects = [result for result in refused if _utilisation(result) >= REJECT_POINT]
         if not suspects:
             return self.ok
         worst = max(suspects, key=_utilisation)

@@ -7,16 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from safety.rules.rule import Rule, Severity, evidence_of, passed
+from safety.rules.names import H1
+from safety.rules.rule import Evidence, Rule, Severity, passed
 from safety.verdict import RuleResult, RuleStatus
 
-H1 = "H1.post_check"
-
-BINDING = frozenset({Severity.REJECT, Severity.CLAMP})
-BROKEN = frozenset({RuleStatus.CLAMPED, RuleStatus.REJECTED})
+BINDING = frozenset({Severity.REJECT, Severity.TRUNCATE, Severity.CLAMP})
+BROKEN = frozenset({RuleStatus.CLAMPED, RuleStatus.TRUNCATED, RuleStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +23,8 @@ class PostCheck:
     ok: ClassVar[RuleResult] = passed(H1)
     severity: ClassVar[Severity] = Severity.REJECT
 
-    def judge(self, rules: Iterable[Rule], returned: NDArray[np.float32]) -> RuleResult:
-        """`rules` in the order in which the raw chunk met them."""
-        evidence = evidence_of(returned)
+    def judge(self, rules: Iterable[Rule], evidence: Evidence) -> RuleResult:
+        """`rules` in the order in which the raw chunk met them; `evidence` of the array about to be returned."""
         for rule in rules:
             if rule.severity in BINDING and rule.evaluate(evidence).status in BROKEN:
                 message = f"{rule.id} still fails after clamping, so nothing is returned"

@@ -1,39 +1,67 @@
 """The small shape behind which every rule stands, and what a rule may look at.
 
-A rule is a frozen value built once per (policy, robot) with the limits it needs. Later families (state, previous chunk, model
-internals) add a field to `Evidence` and a file beside this one; nothing here changes for them. The guard is the only caller.
+A rule is a frozen value built once per (policy, robot) with the limits it needs. What it looks at comes with the `Evidence`; what
+is not known there leaves it unevaluated, with the reason. The guard is the only caller.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from safety.known import Known
+from safety.rules.arm import Arm, Track, track_of
+from safety.score import REJECT_POINT, WARN_POINT, ramp
 from safety.verdict import NotEvaluated, RuleResult, RuleStatus
+
+Array = NDArray[np.float64]
 
 
 class Severity(StrEnum):
     """What the guard does when the rule's limit is broken."""
 
     REJECT = "reject"
+    TRUNCATE = "truncate"
     CLAMP = "clamp"
     WARN = "warn"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Evidence:
     """What rules may look at. `actions` is (T, D): the float32 wire values, widened exactly so that norms do not round."""
 
-    actions: NDArray[np.float64]
+    actions: Array
     peak: float  # the largest |a|; NaN or infinite when any number is
+    known: Known | None = None
+    tracks: dict[str, Track] = field(default_factory=dict)
+    measured: dict[tuple[str, int], Array] = field(default_factory=dict)  # what a rule saw, for its own clamp
+    ends: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def ends_of(self, column: int) -> tuple[float, float]:
+        """The lowest and the highest number of a column, worked out once."""
+        found = self.ends.get(column)
+        if found is None:
+            numbers = self.actions[:, column]
+            found = self.ends[column] = float(np.minimum.reduce(numbers)), float(np.maximum.reduce(numbers))
+        return found
+
+    def track(self, arm: Arm, index: int) -> Track:
+        """Where the chunk takes this arm, worked out once."""
+        track = self.tracks.get(arm.group.name)
+        if track is None:
+            state = None if self.known is None else self.known.arms[index]
+            q, position = (None, None) if state is None else (state.q, state.position)
+            track = self.tracks[arm.group.name] = track_of(arm, self.actions, q, position)
+        return track
 
 
-def evidence_of(wire: NDArray[np.float32]) -> Evidence:
+def evidence_of(wire: NDArray[np.float32], known: Known | None = None) -> Evidence:
     """Widens a chunk and takes its peak once for all rules. Needs at least one number."""
     actions = wire.astype(np.float64)
-    return Evidence(actions, float(np.maximum.reduce(np.abs(actions), axis=None)))
+    return Evidence(actions, float(np.maximum.reduce(np.abs(actions), axis=None)), known)
 
 
 class Rule(Protocol):
@@ -51,12 +79,15 @@ class Rule(Protocol):
         """Never raises; a passed rule should cost next to nothing."""
 
 
-@runtime_checkable
-class ClampingRule(Rule, Protocol):
-    """A check whose excess can be taken away without changing what the motion is."""
+class Clamp(Protocol):
+    """Takes away what is too much, without changing what the motion is."""
 
-    def clamp(self, actions: NDArray[np.float64]) -> NDArray[np.bool_] | None:
-        """Brings `actions` within the limit, in place. Returns which steps of the arm became shorter; None: it is not touched."""
+    @property
+    def enforces(self) -> frozenset[str]:
+        """The rules that it makes true."""
+
+    def clamp(self, actions: Array, evidence: Evidence) -> NDArray[np.bool_] | None:
+        """Brings `actions` within the limits, in place. Returns which steps of the arm became shorter; None: none."""
 
 
 def passed(rule_id: str) -> RuleResult:
@@ -69,9 +100,67 @@ def not_evaluated(rule_id: str, reason: NotEvaluated) -> RuleResult:
     return RuleResult(id=rule_id, status=RuleStatus.NOT_EVALUATED, score=None, reason=reason)
 
 
+def warned(
+    rule_id: str, utilisation: float, *, value: float, limit: float, unit: str, at: tuple[int, int | None] | None, message: str
+) -> RuleResult:
+    """The result of a rule that only warns: never below half, and a warning exactly when the limit is broken."""
+    is_over = utilisation > 1.0
+    return RuleResult(
+        id=rule_id,
+        status=RuleStatus.WARNED if is_over else RuleStatus.PASSED,
+        score=max(0.5, ramp(utilisation, REJECT_POINT)),
+        value=value,
+        limit=limit,
+        unit=unit,
+        at=at if utilisation > WARN_POINT else None,
+        message=message if is_over else None,
+    )
+
+
+def truncated(rule_id: str, step: int, steps: int, min_prefix: int, **found: object) -> RuleResult:
+    """The result of a path that must end before `step`: refused when fewer than `min_prefix` steps are left of it.
+
+    The score is half the share of the chunk that is left: never above what a broken limit may score.
+    """
+    is_refused = step < min_prefix
+    return RuleResult(
+        id=rule_id,
+        status=RuleStatus.REJECTED if is_refused else RuleStatus.TRUNCATED,
+        score=0.0 if is_refused else 0.5 * step / steps,
+        at=(step, None),
+        **found,  # type: ignore[arg-type] # value, limit, unit and message, as RuleResult names them
+    )
+
+
+def worst_of(results: Sequence[RuleResult]) -> RuleResult:
+    """Of one rule's results for several arms, the one to report: the lowest score, and a look before no look."""
+    return min(results, key=lambda result: 2.0 if result.score is None else result.score)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unpublished:
-    """Stands in for a rule whose limit nobody published or configured: it says so and looks at nothing."""
+class PerArm:
+    """One rule applied to each arm; the worst is reported."""
+
+    parts: tuple[Rule, ...]
+
+    @property
+    def id(self) -> str:
+        """The parts' common id."""
+        return self.parts[0].id
+
+    @property
+    def severity(self) -> Severity:
+        """The parts' common severity."""
+        return self.parts[0].severity
+
+    def evaluate(self, evidence: Evidence) -> RuleResult:
+        """All parts are looked at."""
+        return worst_of([part.evaluate(evidence) for part in self.parts])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Stands in for a rule that can never look in this guard: it says why and looks at nothing."""
 
     severity: ClassVar[Severity] = Severity.WARN
     result: RuleResult
@@ -86,6 +175,6 @@ class Unpublished:
         return self.result
 
 
-def unpublished(rule_id: str) -> Unpublished:
+def standing(rule_id: str, reason: NotEvaluated) -> Standing:
     """The stand-in for this rule."""
-    return Unpublished(result=not_evaluated(rule_id, NotEvaluated.LIMIT_UNPUBLISHED))
+    return Standing(result=not_evaluated(rule_id, reason))

@@ -6,8 +6,8 @@ The fakes hold real values (tensors, principals, events), so what passes through
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,16 +20,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from billing.tiers import Tier
+from control_plane.db import create_engine
 from control_plane.errors import ApiError
-from control_plane.identity.principal import Principal, RateLimits
+from control_plane.guarding.fields import Settings as Limits
+from control_plane.guarding.guards import Checker, GuardsInForce
+from control_plane.identity.principal import CustomerSafety, Principal, RateLimits
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
-from control_plane.inference.guard import Checker, Guards, build_guards
+from control_plane.inference.dry_run import DryRun
+from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
 from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Commands
+from control_plane.keys.verbs import Stores
+from control_plane.limits.limiter import Beside
 from control_plane.logs import create_log
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
@@ -37,6 +43,9 @@ from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
 from control_plane.protocols.operations import Operations
+from control_plane.protocols.robots import RobotList
+from control_plane.protocols.safety_settings import SafetySettings
+from control_plane.redis import create_redis
 from control_plane.triton import Tensor, TritonCall
 from control_plane.usage.event import UsageEvent
 from safety.profile import Preset
@@ -46,7 +55,7 @@ KEY = "Bearer a-key-that-the-fake-knows"
 STILL: NDArray[np.float32] = np.zeros((8, 7), np.float32)
 
 
-def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False) -> Principal:
+def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False, safety: CustomerSafety | None = None) -> Principal:
     """A customer with room to spare."""
     return Principal(
         customer_id=UUID(int=1),
@@ -56,6 +65,7 @@ def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False) -> Prin
         limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=16),
         key_per_minute=None,
         is_zero_retention=is_zero_retention,
+        safety=safety,
     )
 
 
@@ -80,7 +90,14 @@ class FakeLimiter:
     endings: list[str] = field(default_factory=list)
     refusal: ApiError | None = None
 
-    async def admit(self, principal: Principal, lease_id: str, lease_ms: int) -> "FakeAdmission":  # noqa: ARG002 -- the seam's signature
+    async def admit(
+        self,
+        principal: Principal,  # noqa: ARG002 -- the seam's signature
+        lease_id: str,
+        lease_ms: int,
+        *,
+        beside: Beside | None = None,  # noqa: ARG002 -- as above: there is no Redis, so nothing is remembered
+    ) -> "FakeAdmission":
         if self.refusal is not None:
             raise self.refusal
         assert lease_id.startswith("inf_")
@@ -153,7 +170,8 @@ class House:
     journal: FakeJournal = field(default_factory=FakeJournal)
     triton: FakeTriton = field(default_factory=FakeTriton)
     catalogue: Catalogue = field(default_factory=lambda: load_catalogue(ROOT / "model_repository", default="tabletop"))
-    guards: Mapping[tuple[str, str], Checker] | None = None
+    guard: Checker | None = None  # in place of every guard
+    deployment: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=create_metrics)
     body_limits: BodyLimits = field(default_factory=lambda: BodyLimits(max_bytes=1_000_000, timeout_s=5.0))
     stores: dict[str, bool] = field(default_factory=lambda: {"redis": True, "postgres": True})
@@ -164,7 +182,12 @@ class House:
     def pipeline(self) -> Pipeline:
         """The pipeline over these neighbours."""
         log = create_log("debug", self.log_stream)
-        guards = build_guards(self.catalogue, preset=Preset.REDUCED) if self.guards is None else self.guards
+        if self.guard is None and self.deployment.is_empty:
+            in_force = _usual_guards()
+        else:
+            in_force = GuardsInForce(catalogue=self.catalogue, preset=Preset.REDUCED, deployment=self.deployment)
+        if self.guard is not None:
+            in_force.base = {pair: replace(found, guard=self.guard) for pair, found in in_force.base.items()}
         return Pipeline(
             in_flight=InFlight(limit=self.max_in_flight, gauge=self.metrics.in_flight),
             authenticator=self.authenticator,
@@ -172,11 +195,30 @@ class House:
             contract=Contract(catalogue=self.catalogue, default_robot="franka_panda"),
             preprocessor=Preprocessor(threads=2, max_pixels=self.max_pixels),
             inference=Inference(triton=self.triton, faults=self.metrics.triton_errors, log=log),
-            guards=Guards(by_pair=guards, metrics=self.metrics, log=log),
+            guards=Guards(in_force=in_force, metrics=self.metrics, log=log),
             journal=self.journal,
             log=log,
             default_deadline_ms=2000,
         )
+
+    def dry_run(self, pipeline: Pipeline) -> DryRun:
+        """The dry run over the same neighbours."""
+        return DryRun(
+            in_flight=pipeline.in_flight,
+            authenticator=self.authenticator,
+            limiter=self.limiter,
+            catalogue=self.catalogue,
+            guards=pipeline.guards,
+            journal=self.journal,
+            log=pipeline.log,
+            default_robot="franka_panda",
+            time_limit_s=5.0,
+        )
+
+    def stores_of_settings(self) -> Stores:
+        """Nothing is there: what reads or writes settings is tested over real servers."""
+        away = create_engine("postgresql://nobody:x@127.0.0.1:1/none", timeout_s=0.5)
+        return Stores(engine=away, redis=create_redis("redis://127.0.0.1:1/0", timeout_s=0.5), pepper=b"")
 
     def canary(self, *, fresh_s: float) -> Canary:
         """The canary over these neighbours."""
@@ -190,7 +232,22 @@ class House:
         async def probe(name: str) -> bool:
             return self.stores[name]
 
+        settings = SafetySettings(
+            stores=self.stores_of_settings(),
+            limiter=self.limiter,
+            authenticate=self.authenticator.authenticate,
+            profiles=pipeline.guards.in_force.profiles,
+            preset=Preset.REDUCED,
+            log=pipeline.log,
+        )
         doors = Doors(
+            robots=RobotList(
+                catalogue=self.catalogue,
+                profiles=pipeline.guards.in_force.profiles,
+                authenticate=self.authenticator.authenticate,
+            ),
+            safety_settings=settings,
+            dry_run=self.dry_run(pipeline),
             pipeline=pipeline,
             body_limits=self.body_limits,
             models=ModelList(catalogue=self.catalogue, canary=canary, authenticate=self.authenticator.authenticate),
@@ -216,6 +273,12 @@ class House:
     def logs(self) -> str:
         """Everything logged so far."""
         return self.log_stream.getvalue().decode()
+
+
+@cache
+def _usual_guards() -> GuardsInForce:
+    """Guards keep nothing of a request, so all houses may share them."""
+    return GuardsInForce(catalogue=load_catalogue(ROOT / "model_repository", default="tabletop"), preset=Preset.REDUCED)
 
 
 def _closing(pipeline: Pipeline) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -10,15 +10,21 @@ from numpy.typing import NDArray
 
 from safety.action_space import ActionKind
 from safety.guard import Guard
-from safety.profile import Number, Preset, limits_for
+from safety.layering import base_policy
+from safety.profile import Number, Preset
 from safety.rules.cartesian import euler_angles
-from safety.rules.catalogue import rule_set
+from safety.rules.catalogue import RuleSet, rule_set
 from safety.verdict import Decision, RuleStatus
 from tests.safety.factories import ANGULAR_STEP_RAD, HZ, LINEAR_STEP_M, action_space, panda, panda_guard
 
 MANY = settings(max_examples=300, deadline=None, derandomize=True)
 GUARDS = {kind: panda_guard(kind, step_max=0.4) for kind in (ActionKind.EE_DELTA_ROTVEC, ActionKind.EE_DELTA_EULER)}
 Chunk = NDArray[np.float32]
+
+
+def rules_of(step_max: float) -> RuleSet:
+    profile = panda(step_max=step_max)
+    return rule_set(action_space(), profile, base_policy(profile, Preset.REDUCED))
 
 
 @st.composite
@@ -111,7 +117,7 @@ def test_tightening_a_limit_never_raises_the_score(kind: ActionKind, raw: Chunk,
 @MANY
 @given(chunks(), st.integers(0, 3))
 def test_adding_a_rule_never_raises_the_score(raw: Chunk, left_out: int) -> None:
-    rules = rule_set(action_space(), limits_for(panda(step_max=0.4), Preset.REDUCED))
+    rules = rules_of(0.4)
     fewer = replace(rules, motion=rules.motion[:left_out] + rules.motion[left_out + 1 :])
     without = Guard(panda(step_max=0.4), Preset.REDUCED, action_space(), rules=fewer)
     assert GUARDS[ActionKind.EE_DELTA_ROTVEC].check(raw).overall_score <= without.check(raw).overall_score
@@ -151,7 +157,7 @@ def test_without_its_rule_a_fault_would_pass(left_out: str, raw_column: int, val
     raw = np.zeros((8, 7), dtype=np.float32)
     raw[:, 6] = 1.0 if left_out != "B4.gripper_range" else 0.9
     raw[3, raw_column] = value
-    rules = rule_set(action_space(), limits_for(panda(step_max=0.4), Preset.REDUCED))
+    rules = rules_of(0.4)
     fewer = replace(rules, motion=tuple(rule for rule in rules.motion if rule.id != left_out))
     assert Guard(panda(), Preset.REDUCED, action_space(), rules=fewer).check(raw).decision is Decision.PASS
     assert Guard(panda(), Preset.REDUCED, action_space(), rules=rules).check(raw).limiting_rule == left_out

@@ -3,6 +3,7 @@
 import decimal
 import fractions
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from safety.context import Context, PreviousChunk, RobotState
+from safety.guard import Guard
+from safety.layering import base_policy
+from safety.memory import packed, remembered, unpacked
+from safety.profile import Preset
+from safety.rules.catalogue import rule_set
 from safety.verdict import Decision, Verdict
-from safety.wire import fallback_json, verdict_json
-from tests.safety.factories import chunk, panda_guard
+from safety.wire import fallback_json, outcome_json, verdict_json
+from tests.safety.factories import READY, chunk, joint_chunk, joint_space, panda, panda_guard
 
 GUARD = panda_guard(step_max=0.3)
+JOINTS = Guard(panda(), Preset.REDUCED, joint_space())
 MANY = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 def assert_is_a_complete_verdict(verdict: Verdict) -> None:
     text = json.dumps(verdict_json(verdict), allow_nan=False)
-    assert len(json.loads(text)["rules"]) == verdict.coverage.applicable == 27
+    assert len(json.loads(text)["rules"]) == verdict.coverage.applicable == 26
     assert 0 <= verdict.overall_score <= 1
     assert verdict.actions.dtype == np.float32
     assert np.isfinite(verdict.actions).all()
@@ -146,3 +154,50 @@ def test_the_smallest_numbers_pass(value: float) -> None:
     verdict = GUARD.check(actions)
     assert (verdict.decision, verdict.overall_score) == (Decision.PASS, 1.0)
     assert verdict.actions.tobytes() == actions.astype(np.float32).tobytes()
+
+
+odd: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 0, 3, 10**400, -(10**400), -0.0, 0.5, 1e300, np.nan, np.inf, "1", b"", [], {}, (1.0, "a"), object()]
+)
+oddities: st.SearchStrategy[Any] = st.lists(odd, min_size=7, max_size=7) | odd | st.just([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.7])
+
+
+@settings(MANY, max_examples=3000, database=None)
+@given(st.data())
+def test_a_hostile_context_gets_a_verdict_and_a_memory(data: st.DataObject) -> None:
+    state = RobotState(q=data.draw(oddities), ee_position=data.draw(odd), gripper=data.draw(odd))
+    names = ("seq", "executed_index", "obs_age_ms", "network_rtt_ms", "control_hz")
+    drawn: dict[str, Any] = {name: data.draw(odd) for name in names}
+    context = Context(
+        state=state if data.draw(st.booleans()) else None,
+        previous=PreviousChunk(actions=joint_chunk(), sent_at_s=1.0, seq=2, q=READY) if data.draw(st.booleans()) else None,
+        now_s=2.0,
+        image_hash="a",
+        **drawn,
+    )
+    for guard, raw in ((JOINTS, joint_chunk()), (JOINTS, None)):
+        verdict = guard.check(raw, context)
+        json.dumps(verdict_json(verdict), allow_nan=False)
+        json.dumps(outcome_json(verdict), allow_nan=False)
+        assert (verdict.decision is Decision.REJECT) == (verdict.overall_score == 0) == (len(verdict.actions) == 0)
+        kept = remembered(context, verdict)
+        assert kept is None or unpacked(packed(kept)) is not None
+
+
+@pytest.mark.parametrize(
+    ("left_out", "raw", "context"),
+    [
+        ("C1.joint_velocity", np.concatenate([joint_chunk(6), joint_chunk(6) + np.float32(0.15)]), Context()),
+        ("B5.joint_position", np.tile(np.array([*READY[:3], -0.1, *READY[4:], 0.5], dtype=np.float32), (3, 1)), Context()),
+        ("D1.start_gap", joint_chunk() + np.float32(0.3), Context(state=RobotState(q=READY))),
+        ("E3.staleness", joint_chunk(), Context(obs_age_ms=5000.0)),
+    ],
+)
+def test_without_its_rule_a_fault_of_joints_would_pass(left_out: str, raw: np.ndarray[Any, Any], context: Context) -> None:
+    raw = raw.copy()
+    raw[:, 7] = 0.5
+    rules = rule_set(joint_space(), panda(), base_policy(panda(), Preset.REDUCED))
+    motion, stateful = (tuple(one for one in some if one.id != left_out) for some in (rules.motion, rules.stateful))
+    without = Guard(panda(), Preset.REDUCED, joint_space(), rules=replace(rules, motion=motion, stateful=stateful))
+    assert without.check(raw, context).decision is Decision.PASS
+    assert JOINTS.check(raw, context).decision is not Decision.PASS

@@ -21,7 +21,16 @@ from safety.profile import (
 )
 
 # Changing a profile changes what robots may do: raise its `version` and write the new hash here.
-PINNED = {"franka_panda": (1, "e0a8c1dbc765be474e6efb465b890ff4ec6b49e9b7a38a00104f42f9c06e406d")}
+PINNED = {
+    "aloha": (1, "f9be744acce3b10e5daffa0dacb31367cc674c0609efb564ee580d82e20020ed"),
+    "franka_fr3": (1, "c02d2782a8fb84733e4006a05b2ca79c80b67cbd73bceba713f23d295d0768c4"),
+    "franka_panda": (2, "7cb94fda8b97393b1e695b7e3797606bcad87d0a8bba4dc7225d403b688b5878"),
+    "so101": (1, "f8a830065c423f3f38565626aec0095d773742c8caa18a247b306403a58f826a"),
+    "ur5e": (1, "b9edd8cdb340ba7df57fbebff4a9e529dc93e99cbd2964ab290d8c05aabfb951"),
+    "viperx_300s": (1, "b175cf5fabcd3a17d8c2963d45ce42dad943606efe4b0aabb906ff5a0533940d"),
+    "widowx_250s": (1, "78cef35fc4e7a43db1f4cac3f97c7d27f7da5d9b551acaf913b5840de1ea1f86"),
+    "xarm7": (1, "2c39da828d25f998ffde7d80a05d2c5806ea82730b4eb2dbef489e1b0f8cc362"),
+}
 
 
 def panda_text() -> str:
@@ -58,7 +67,9 @@ def test_the_panda_has_the_published_limits() -> None:
     assert profile.gripper.step_max is None
 
 
-@pytest.mark.parametrize("name", ["", "franka", "franka_fr3", "FRANKA_PANDA", "../robots/franka_panda", "franka_panda.toml", "."])
+@pytest.mark.parametrize(
+    "name", ["", "franka", "panda", "custom", "FRANKA_PANDA", "../robots/franka_panda", "franka_panda.toml", "."]
+)
 def test_an_unknown_robot_has_no_profile_and_gets_no_generic_one(name: str) -> None:
     with pytest.raises(UnknownRobotError) as caught:
         load_profile(name)
@@ -119,8 +130,8 @@ def test_an_unpublished_limit_stays_unknown_under_the_manufacturer_preset() -> N
         ("[cartesian]", "[cartesan]", "cartesan: unknown"),
         ("[cartesian]", "[cartesan]", "cartesian: missing"),
         ("[presets.manufacturer]", "[presets.fast]", "presets: exactly reduced and manufacturer"),
-        ("version = 1", "version = 0", "version: a whole number"),
-        ("version = 1", "version = true", "version: a whole number"),
+        ("version = 2", "version = 0", "version: a whole number"),
+        ("version = 2", "version = true", "version: a whole number"),
         ('robot_type = "franka_panda"', "", "robot_type: a non-empty text"),
         ('robot_type = "franka_panda"', "robot_type = ", "not TOML"),
     ],
@@ -134,7 +145,7 @@ def test_a_wrong_profile_does_not_load_and_names_the_fault(before: str, after: s
 
 
 def test_all_faults_are_named_at_once() -> None:
-    text = panda_text().replace("value = 1.7,", "value = nan,").replace("version = 1", "version = 0")
+    text = panda_text().replace("value = 1.7,", "value = nan,").replace("version = 2", "version = 0")
     with pytest.raises(ProfileError) as caught:
         parse_profile(text)
     assert len(caught.value.faults) == 2

@@ -132,7 +132,7 @@ ALOHA = Recipe(
     note="Absolute joint targets of both arms, each with a normalised gripper as its last number.",
 )
 BRIDGE = Recipe(
-    robots=("widowx",),
+    robots=("widowx_250s",),  # as BridgeData names its arm
     cameras=_CAMERAS[1],
     chunk=5,
     scheme="bounds_q99",

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from control_plane.errors import ApiError
+from control_plane.guarding.fields import BoxFields, RequestSafety, StateFields
 from control_plane.inference import parse_json
 from control_plane.inference.fields import Fields
 from control_plane.inference.observation import Inquiry
@@ -76,6 +77,37 @@ def test_null_is_the_same_as_left_out() -> None:
     assert parse(body, JSON) == Inquiry(image=None, images={}, instruction="go")
 
 
+LIMITS = {
+    "linear_speed_m_per_s": 0.1,
+    "workspace": {"low_m": [0, 0, None], "high_m": [1, 1, 1]},
+    "required_rules": ["D1", 'a"b'],
+    "control_hz": 10,
+    "state": {"q": [0.5, 1]},
+}
+
+
+def test_limits_come_alike_on_every_wire() -> None:
+    told = RequestSafety(
+        linear_speed_m_per_s=0.1,
+        workspace=BoxFields(low_m=(0, 0, None), high_m=(1, 1, 1)),
+        required_rules=["D1", 'a"b'],
+        control_hz=10,
+        state=StateFields(q=[0.5, 1]),
+    )
+    plain = {"instruction": "go", "safety": LIMITS, "executed_index": 3, "network_rtt_ms": 1.5}
+    as_json = parse(json.dumps({**plain, "image": ENCODED}).encode(), JSON)
+    as_msgpack = parse(msgspec.msgpack.encode({**plain, "image": PICTURE}), "application/msgpack")
+    parts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in plain.items()}
+    as_form = parse(*form(parts, {"image": PICTURE}))
+    assert as_json == as_msgpack == as_form
+    assert (as_json.safety, as_json.executed_index, as_json.network_rtt_ms) == (told, 3, 1.5)
+
+
+def test_a_limit_given_twice_is_refused() -> None:
+    body = b'{"instruction": "go", "safety": {"linear_speed_m_per_s": 0.1, "linear_speed_m_per_s": 0.2}}'
+    assert refusal(body).kind.code == "invalid_body"
+
+
 @pytest.mark.parametrize(
     ("field", "text", "code", "param"),
     [
@@ -111,6 +143,25 @@ def test_null_is_the_same_as_left_out() -> None:
         ("image", '"QUI"', "invalid_image", "image"),
         ("image", '"é"', "invalid_image", "image"),
         ("image", '"data:image/png,abc"', "invalid_image", "image"),
+        ("safety", "7", "invalid_safety", "safety"),
+        ("safety", '{"linear_speed_m_per_s": NaN}', "invalid_safety", "safety.linear_speed_m_per_s"),
+        ("safety", '{"linear_speed_m_per_s": "0.1"}', "invalid_safety", "safety.linear_speed_m_per_s"),
+        ("safety", '{"linear_speed_m_per_s": -1}', "invalid_safety", "safety.linear_speed_m_per_s"),
+        ("safety", '{"linear_speed_m_per_s": true}', "invalid_safety", "safety.linear_speed_m_per_s"),
+        ("safety", '{"control_hz": 1e999}', "invalid_safety", "safety.control_hz"),
+        (
+            "safety",
+            '{"workspace": {"low_m": [0, 0, Infinity], "high_m": [1, 1, 1]}}',
+            "invalid_safety",
+            "safety.workspace.low_m[2]",
+        ),
+        ("safety", '{"workspace": {"low_m": [0, 0], "high_m": [1, 1, 1]}}', "invalid_safety", "safety.workspace.low_m"),
+        ("safety", '{"workspace": {"low_m": [0, 0, 0]}}', "missing_field", "safety.workspace.high_m"),
+        ("safety", '{"state": {"q": [0, null]}}', "invalid_safety", "safety.state.q[1]"),
+        ("safety", '{"speed": 1}', "unknown_field", "safety.speed"),
+        ("safety", '{"required_rules": [1]}', "invalid_safety", "safety.required_rules[0]"),
+        ("executed_index", "1.5", "invalid_field", "executed_index"),
+        ("network_rtt_ms", "-1", "invalid_field", "network_rtt_ms"),
         ("images", '"QUJD"', "invalid_image", "images"),
         ("images", '{"front": "QUJD", "wrist": 5}', "invalid_image", "images.wrist"),
         ("images", '{"wrist": "*"}', "invalid_image", "images.wrist"),

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,12 +12,17 @@ import pytest
 
 from billing.tiers import Tier
 from control_plane.errors import ApiError
-from control_plane.identity.principal import Principal
+from control_plane.guarding.fields import InstructionFields
+from control_plane.guarding.fields import Settings as Limits
+from control_plane.identity.principal import CustomerSafety, Principal
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call
 from control_plane.inference.trace import Trace
+from control_plane.limits.limiter import Beside
 from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
 from control_plane.usage.event import UsageEvent, UsageStatus
+from safety.context import NOTHING_KNOWN, Context
+from safety.instruction import InstructionMode
 from safety.verdict import Decision
 from tests.control_plane.fakes import (
     KEY,
@@ -100,6 +107,96 @@ async def test_zero_retention_keeps_neither_words_nor_motion() -> None:
     await house.pipeline().answer(call())
     assert (event_of(house).instruction, event_of(house).action) == (None, None)
     assert event_of(house).is_billable
+
+
+async def test_a_motion_that_the_guard_changed_is_kept_as_it_was_wanted_too() -> None:
+    wanted = STILL.copy()
+    wanted[2, 0] = 0.03
+    house = House(triton=FakeTriton(action=wanted))
+    answer = await house.pipeline().answer(call())
+    assert answer.verdict.decision is Decision.CLAMP
+    assert event_of(house).raw_action == wanted.tolist()
+    assert event_of(house).action == answer.verdict.actions.tolist() != wanted.tolist()
+
+
+async def test_what_a_refused_motion_wanted_is_kept_and_a_passed_one_is_kept_once() -> None:
+    refused, passed = House(triton=FakeTriton(action=LEAP)), House()
+    await refused.pipeline().answer(call())
+    await passed.pipeline().answer(call())
+    assert (event_of(refused).action, event_of(refused).raw_action) == (None, LEAP.tolist())
+    assert event_of(passed).raw_action is None
+
+
+async def test_zero_retention_keeps_no_raw_motion_either() -> None:
+    house = House(authenticator=FakeAuthenticator(holder=principal(is_zero_retention=True)), triton=FakeTriton(action=LEAP))
+    await house.pipeline().answer(call())
+    assert (event_of(house).action, event_of(house).raw_action, event_of(house).decision) == (None, None, "reject")
+
+
+async def test_a_refused_instruction_never_reaches_the_policy_and_only_its_hash_is_logged() -> None:
+    house = House(deployment=Limits(instruction=InstructionFields(mode=InstructionMode.DENY_LIST)))
+    error = await refusal(house, call(instruction="stab the person with the screwdriver"))
+    assert (error.kind.code, error.param) == ("instruction_refused", "instruction")
+    assert "harm_to_people" in error.message
+    assert (event_of(house).status, event_of(house).instruction) == (UsageStatus.INVALID, None)
+    assert house.triton.calls == []
+    assert "screwdriver" not in house.logs()
+    assert hashlib.sha256(b"stab the person with the screwdriver").hexdigest() in house.logs()
+
+
+async def test_a_guard_that_takes_longer_than_is_left_gives_no_motion() -> None:
+    house = House()
+    found = house.pipeline().guards.in_force.base["tabletop", "franka_panda"].guard
+
+    class Slow:
+        def check(self, raw: object, context: Context = NOTHING_KNOWN) -> Any:
+            time.sleep(0.3)
+            return found.check(raw, context)
+
+        def check_context(self, context: Context) -> Any:
+            return found.check_context(context)
+
+    house.guard = Slow()
+    error = await refusal(house, call(deadline_ms=250))
+    assert error.kind.code == "guard_unavailable"
+    assert (event_of(house).status, event_of(house).error_code) == (UsageStatus.ERROR, "guard_unavailable")
+    assert house.limiter.endings == ["given back"]
+
+
+async def test_stored_settings_that_cannot_be_read_give_no_motion() -> None:
+    broken = CustomerSafety(version=1, document="{not json", preset=None)
+    house = House(authenticator=FakeAuthenticator(holder=principal(safety=broken)))
+    assert (await refusal(house)).kind.code == "guard_unavailable"
+    assert house.triton.calls == []
+
+
+async def test_a_stored_layer_that_does_not_fit_the_robot_is_named() -> None:
+    empty = '{"limits": {"workspace": {"low_m": [90, 90, 90], "high_m": [91, 91, 91]}, "joint_min_rad": [0.0]}}'
+    house = House(
+        authenticator=FakeAuthenticator(holder=principal(safety=CustomerSafety(version=1, document=empty, preset=None)))
+    )
+    error = await refusal(house)
+    assert (error.kind.code, str(error.param).startswith("safety.settings")) == ("invalid_safety", True)
+
+
+async def test_the_preset_that_an_operator_opted_in_is_in_force() -> None:
+    stored = CustomerSafety(version=1, document="{}", preset="manufacturer")
+    quick = STILL.copy()
+    quick[:, 0] = 0.03
+    house = House(authenticator=FakeAuthenticator(holder=principal(safety=stored)), triton=FakeTriton(action=quick))
+    answer = await house.pipeline().answer(call())
+    assert answer.verdict.decision is Decision.PASS
+    assert "preset:manufacturer" in answer.verdict.profile
+
+
+async def test_reasons_why_rules_could_not_look_are_counted_without_a_series_per_rule() -> None:
+    house = House()
+    answer = await house.pipeline().answer(call())
+    unseen = [rule.reason for rule in answer.verdict.rules if rule.reason is not None]
+    registry = house.metrics.registry
+    for reason in set(unseen):
+        found = registry.get_sample_value("vla_guard_not_evaluated_total", {"reason": reason.value})
+        assert found == unseen.count(reason)
 
 
 async def test_a_refused_motion_is_an_answer_that_is_not_billed() -> None:
@@ -231,10 +328,10 @@ async def test_a_caller_who_hangs_up_while_being_admitted_keeps_no_place_and_is_
     house, is_asked, may_answer = House(), asyncio.Event(), asyncio.Event()
     admit = house.limiter.admit
 
-    async def slow(principal: Principal, lease_id: str, lease_ms: int) -> FakeAdmission:
+    async def slow(principal: Principal, lease_id: str, lease_ms: int, *, beside: Beside | None = None) -> FakeAdmission:
         is_asked.set()
         await may_answer.wait()
-        return await admit(principal, lease_id, lease_ms)
+        return await admit(principal, lease_id, lease_ms, beside=beside)
 
     house.limiter.admit = slow  # type: ignore[method-assign]  # the same limiter, only later
     work = asyncio.create_task(house.pipeline().answer(call()))
@@ -255,12 +352,15 @@ async def test_who_pays_for_volume_goes_first(tier: Tier, priority: int) -> None
 
 
 class BrokenGuard:
-    def check(self, raw: object) -> Any:  # noqa: ARG002 -- the seam's signature
+    def check(self, raw: object, context: Context = NOTHING_KNOWN) -> Any:  # noqa: ARG002 -- the seam's signature
+        raise ValueError("matrix is singular")
+
+    def check_context(self, context: Context) -> Any:  # noqa: ARG002 -- as above
         raise ValueError("matrix is singular")
 
 
 async def test_a_broken_guard_gives_no_motion() -> None:
-    house = House(guards={("tabletop", "franka_panda"): BrokenGuard()})
+    house = House(guard=BrokenGuard())
     assert (await refusal(house)).kind.code == "guard_unavailable"
     assert event_of(house).error_code == "guard_unavailable"
     assert "matrix is singular" in house.logs()

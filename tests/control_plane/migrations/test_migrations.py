@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import create_engine, metadata
+from control_plane.guarding.tables import safety_settings, safety_settings_changes
 from control_plane.keys.tables import api_keys
 from tests.control_plane.own_servers import own_postgres
 
-TABLES = [customer_accounts, api_keys]
+TABLES = [customer_accounts, api_keys, safety_settings, safety_settings_changes]
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull, pg_get_expr(adbin, adrelid) AS default

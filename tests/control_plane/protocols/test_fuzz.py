@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from control_plane.guarding.fields import BoxFields, RequestSafety
+from control_plane.inference.dry_run import CheckFields
 from tests.control_plane.fakes import House, picture
 
 CONTENT_TYPES = ["application/json", "application/msgpack", "multipart/form-data; boundary=b", "text/plain", ""]
@@ -24,6 +26,9 @@ NAMES = [
     "deadline_ms",
     "session_id",
     "seq",
+    "executed_index",
+    "network_rtt_ms",
+    "safety",
     "extra",
 ]
 
@@ -34,16 +39,25 @@ nearly_right = st.fixed_dictionaries(
     {"image": st.just(ENCODED), "instruction": st.text(max_size=300)}, optional={"state": values, "seq": values}
 )
 
+limits = st.dictionaries(st.sampled_from([*RequestSafety.__struct_fields__, *BoxFields.__struct_fields__]), values, max_size=5)
+told = {"state": values, "seq": values, "session_id": st.text(max_size=5), "executed_index": values, "safety": limits}
+with_limits = st.fixed_dictionaries({"image": st.just(ENCODED), "instruction": st.just("go")}, optional=told)
+checks = st.fixed_dictionaries(
+    {"actions": values | st.lists(st.lists(st.floats(), min_size=7, max_size=7), max_size=4)},
+    optional={name: values | limits for name in CheckFields.__struct_fields__ if name not in {"actions", "model", "robot_type"}},
+)
+
 many = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
+few = settings(many, max_examples=50)
 quiet_pillow = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
-async def judged(content: bytes, content_type: str) -> None:
+async def judged(content: bytes, content_type: str, path: str = "/v1/inference") -> None:
     house = House()
     async with house.client() as client:
-        response = await client.post("/v1/inference", content=content, headers={"Content-Type": content_type})
+        response = await client.post(path, content=content, headers={"Content-Type": content_type})
     assert response.status_code == 200 or 400 <= response.status_code < 500, response.text
     if response.status_code != 200:
         error = response.json()["error"]
@@ -62,7 +76,7 @@ async def test_arbitrary_bytes(content: bytes, content_type: str) -> None:
 
 @quiet_pillow
 @many
-@given(body=objects | nearly_right | values)
+@given(body=objects | nearly_right | with_limits | values)
 async def test_arbitrary_json(body: Any) -> None:
     await judged(json.dumps(body).encode(), "application/json")
 
@@ -99,3 +113,19 @@ async def test_a_good_request_with_some_bytes_changed(data: st.DataObject) -> No
     for _ in range(data.draw(st.integers(1, 8))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     await judged(bytes(body), "application/json")
+
+
+@few
+@given(body=checks | objects | values)
+async def test_arbitrary_checks(body: Any) -> None:
+    await judged(json.dumps(body).encode(), "application/json", "/v1/safety/check")
+
+
+@few
+@given(body=checks)
+async def test_arbitrary_checks_in_msgpack(body: dict[str, Any]) -> None:
+    try:
+        content = msgspec.msgpack.encode(body)
+    except (OverflowError, UnicodeEncodeError):
+        return
+    await judged(content, "application/msgpack", "/v1/safety/check")

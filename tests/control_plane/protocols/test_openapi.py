@@ -9,12 +9,16 @@ from starlette.routing import Route
 
 from control_plane.errors import ERRORS
 from control_plane.inference.answer import InferenceAnswer
+from control_plane.inference.dry_run import CheckFields
 from control_plane.inference.fields import BinaryFields, TextFields
 from control_plane.inference.parse_json import text_fields
 from control_plane.policies.routes import Models
 from control_plane.protocols import openapi_examples as examples
 from control_plane.protocols.openapi import document, golden
 from control_plane.protocols.operations import ReadyReport
+from control_plane.protocols.robots import Robots, SafetyProfile
+from control_plane.protocols.safety_check import CheckAnswer
+from control_plane.protocols.safety_settings import SettingsChange, SettingsReport
 from tests.control_plane.fakes import ROOT, FakeTriton, House, picture
 
 DOCUMENT = document()
@@ -60,7 +64,8 @@ def test_every_error_is_declared_with_its_status_and_an_example() -> None:
         if status != "200"
         for code in response["content"]["application/json"]["examples"]
     }
-    everywhere = {code: kind.status for code, kind in ERRORS.items() if code not in {"not_found", "method_not_allowed"}}
+    elsewhere = {"not_found", "method_not_allowed", "robot_not_found", "settings_changed"}
+    everywhere = {code: kind.status for code, kind in ERRORS.items() if code not in elsewhere}
     assert declared == everywhere
 
 
@@ -76,6 +81,12 @@ def test_the_examples_have_the_types_that_are_sent() -> None:
     assert set(examples.REFUSAL["fallback"]) == set(SCHEMAS["Fallback"]["properties"])
     msgspec.convert(examples.MODELS, Models)
     msgspec.convert(examples.READY, ReadyReport)
+    msgspec.convert(examples.ROBOTS, Robots)
+    msgspec.convert(examples.SAFETY_PROFILE, SafetyProfile)
+    msgspec.convert(examples.SETTINGS_CHANGE, SettingsChange)
+    msgspec.convert(examples.SETTINGS_REPORT, SettingsReport)
+    msgspec.convert(examples.CHECK_REQUEST, CheckFields)
+    msgspec.convert(examples.CHECK_ANSWER, CheckAnswer)
     text_fields(json.dumps(examples.REQUEST_FULL).encode())
     assert set(examples.ERROR["error"]) == set(SCHEMAS["Error"]["properties"]["error"]["properties"])
 

@@ -34,6 +34,10 @@ async def test_the_minimal_body_is_answered_with_every_field() -> None:
         "seq",
         "action",
         "safety",
+        "modified",
+        "truncated_at",
+        "expires_in_ms",
+        "refused_for",
         "timings_ms",
         "usage",
     }
@@ -60,13 +64,60 @@ async def test_multipart_and_msgpack_are_answered_like_json() -> None:
     house = House()
     async with house.client() as client:
         form = await client.post(
-            PATH, files={"image": picture()}, data={"instruction": "pick up red cube", "state": "[0,0,0,0,0,0,0,0]"}
+            PATH, files={"image": picture()}, data={"instruction": "pick up red cube", "state": "[0,0,0,-2,0,2,0,0.04]"}
         )
         packed = msgspec.msgpack.encode({"image": picture(), "instruction": "pick up red cube"})
         binary = await client.post(PATH, content=packed, headers={"Content-Type": "application/msgpack"})
     assert (form.status_code, binary.status_code) == (200, 200)
     pixels = [call.inputs[0].data for call in house.triton.calls]
     assert pixels[0] == pixels[1]
+
+
+async def test_a_path_that_leaves_the_workspace_is_cut_and_the_answer_says_where() -> None:
+    outward = np.zeros((8, 7), np.float32)
+    outward[:, 0] = 0.02
+    house = House(triton=FakeTriton(action=outward))
+    limits = {
+        "workspace": {"low_m": [0.2, -0.5, 0.0], "high_m": [0.57, 0.5, 0.8]},
+        "state": {"ee_position": [0.5, 0.0, 0.3]},
+    }
+    async with house.client() as client:
+        body = (await client.post(PATH, json={**MINIMAL, "safety": limits})).json()
+    assert (body["safety"]["decision"], body["truncated_at"], body["modified"]) == ("truncate", 3, True)
+    assert body["action"]["chunk"] == outward[:3].tolist()
+    assert body["action"]["horizon"] == 3
+    (event,) = house.journal.events
+    assert (event.decision, event.is_billable, event.action) == ("truncate", True, outward[:3].tolist())
+    assert event.raw_action == outward.tolist()
+    counted = {"rule": "D2.workspace", "status": "truncated"}
+    assert house.metrics.registry.get_sample_value("vla_guard_rules_total", counted) == 1
+    decided = {"policy": "tabletop", "decision": "truncate"}
+    assert house.metrics.registry.get_sample_value("vla_guard_decisions_total", decided) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "param"),
+    [
+        ({"q": [0.0] * 6}, "safety.state.q"),
+        ({"q": [0.0, 0.0, 0.0, 0.0, 0.0, 9.0, 0.0]}, "safety.state.q[5]"),
+        ({"ee_position": [0.0, 0.0]}, "safety.state.ee_position"),
+        ({"ee_position": [0.0, 0.0, 5000.0]}, "safety.state.ee_position[2]"),
+    ],
+)
+async def test_a_state_that_cannot_be_is_refused_by_the_name_it_was_sent_under(told: dict[str, Any], param: str) -> None:
+    house = House()
+    async with house.client() as client:
+        response = await client.post(PATH, json={**MINIMAL, "safety": {"state": told}})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (422, "invalid_state", param)
+    assert house.triton.calls == []
+
+
+async def test_what_the_models_own_state_tells_is_not_told_twice() -> None:
+    state = [0.0, -0.3, 0.0, -2.0, 0.0, 2.0, 0.8, 0.04]
+    async with House().client() as client:
+        response = await client.post(PATH, json={**MINIMAL, "state": state, "safety": {"state": {"q": state[:7]}}})
+    assert (response.status_code, response.json()["error"]["param"]) == (422, "safety.state.q")
 
 
 async def test_a_refusal_by_the_guard_is_a_200_without_any_value() -> None:

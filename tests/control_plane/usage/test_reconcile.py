@@ -27,7 +27,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 async def today(redis: Redis, database_url: str, customer_id: UUID, metrics: Metrics, log: FilteringBoundLogger) -> date:
-    """A day of this month, with 30 events in this month and one in the last."""
+    """A day of this month, with 36 events in this month and one in the last."""
     now = datetime.now(UTC)
     events = [make_event(customer_id, status=status) for status in [*UsageStatus] * 6]
     await add_events(redis, [*events, make_event(customer_id, at=now.replace(day=1) - timedelta(days=1))])
@@ -57,7 +57,7 @@ async def test_a_planted_difference_is_found_where_it_is(
     )
     (difference,) = await reconcile(engine, today)
     assert (difference.roll_up, difference.customer_id, difference.starts_on) == (table, customer_id, starts_on)
-    assert difference.counts == {"requests": (30, 32), "billable_requests": (6, 5)}
+    assert difference.counts == {"requests": (36, 38), "billable_requests": (6, 5)}
 
 
 async def test_a_lost_row_and_a_lost_roll_up_are_found(engine: AsyncEngine, database: asyncpg.Connection, today: date) -> None:
@@ -67,7 +67,7 @@ async def test_a_lost_row_and_a_lost_roll_up_are_found(engine: AsyncEngine, data
     await database.execute("DELETE FROM usage_months")
     (difference,) = await reconcile(engine, today)
     assert difference.roll_up == "usage_days"
-    assert difference.counts["requests"] == (0, 30)
+    assert difference.counts["requests"] == (0, 36)
 
 
 @pytest.mark.parametrize("time_zone", ["America/Los_Angeles", "Pacific/Kiritimati"])

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
@@ -65,6 +66,31 @@ async def test_an_event_becomes_a_row_that_reads_like_the_answer(
     assert (row["model"], row["model_version"], row["robot_type"]) == ("tabletop", 3, "franka_panda")
     assert (row["instruction"], row["safety_score"], row["latency_ms"]) == ("pick up red cube", 0.92, 24.25)
     assert (row["status"], row["is_billable"]) == ("success", True)
+
+
+async def test_a_raw_action_with_numbers_that_are_none_is_stored_as_it_was(
+    redis: Redis, recorder: Recorder, database: asyncpg.Connection, customer_id: UUID
+) -> None:
+    raw = [[0.5, float("nan"), float("inf")], [0.25, 0.0, -1e30]]
+    refused = make_event(customer_id, status=UsageStatus.REFUSED, action=None, raw_action=raw, decision="reject")
+    await add_events(redis, [refused, make_event(customer_id)])
+    async with running(recorder):
+        await until_recorded(redis)
+    rows = await database.fetch("SELECT raw_action, action FROM inference_logs ORDER BY status")
+    assert np.array_equal(np.array(rows[0]["raw_action"], np.float32), np.array(raw, np.float32), equal_nan=True)
+    assert (rows[0]["action"], rows[1]["raw_action"]) == (None, None)
+
+
+async def test_a_dry_run_is_a_row_that_is_counted_and_not_billed(
+    redis: Redis, recorder: Recorder, database: asyncpg.Connection, customer_id: UUID
+) -> None:
+    await add_events(redis, [make_event(customer_id, status=UsageStatus.CHECKED, action=None)])
+    async with running(recorder):
+        await until_recorded(redis)
+    row = await database.fetchrow("SELECT status, is_billable FROM inference_logs")
+    assert tuple(row) == ("checked", False)
+    counts = await database.fetchrow("SELECT requests, billable_requests, refused, invalid, failed FROM usage_months")
+    assert tuple(counts) == (1, 0, 0, 0, 0)
 
 
 async def test_every_outcome_is_counted_and_only_success_is_billed(

@@ -45,6 +45,12 @@ def test_the_first_step_is_the_action_and_a_longer_chunk_is_kept_beside_it(
     assert (value(row, "action"), value(row, "action_chunk")) == (first, chunk)
 
 
+@pytest.mark.parametrize("raw", [None, [[0.5, float("nan")], [1e30, 0.0]]])
+def test_the_raw_action_is_kept_as_it_was(raw: list[list[float]] | None) -> None:
+    kept = value(examine(encode(make_event(uuid4(), at=NOW, raw_action=raw)), now=NOW), "raw_action")
+    assert repr(kept) == repr(raw)
+
+
 def test_a_nul_in_the_instruction_costs_the_character_and_not_the_row() -> None:
     row = examine(encode(make_event(uuid4(), at=NOW, instruction="pick\0up")), now=NOW)
     assert value(row, "instruction") == "pick\ufffdup"

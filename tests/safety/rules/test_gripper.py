@@ -31,7 +31,7 @@ def test_outside_by_up_to_one_range_is_put_to_the_end(command: float, limit: flo
     assert result.score is not None
     assert 0 < result.score < 0.5
     clamped = actions.astype(np.float64)
-    RANGE.clamp(clamped)
+    RANGE.clamp(clamped, evidence_of(actions))
     assert clamped[:, 6].tolist() == [0.5, limit, 0.0]
     assert np.signbit(clamped[2, 6])  # a legal -0.0 is not touched
 
@@ -64,7 +64,7 @@ def test_a_single_step_has_nothing_to_compare_with() -> None:
 
 def test_a_sudden_close_is_followed_at_the_allowed_rate() -> None:
     actions = gripper(0.0, 1.0, 1.0, 1.0, 1.0, 1.0).astype(np.float64)
-    STEP.clamp(actions)
+    STEP.clamp(actions, evidence_of(actions.astype(np.float32)))
     assert actions[:, 6] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1], abs=2e-6)
     assert actions[:, 6].max() <= 1
 
@@ -74,7 +74,7 @@ def test_a_sudden_close_is_followed_at_the_allowed_rate() -> None:
 def test_after_the_clamp_no_change_exceeds_the_limit_as_float32(step_max: float, seed: int) -> None:
     rule = GripperStep(column=6, step_max=step_max, range_end=1.0, unit="1")
     actions = gripper(*np.random.default_rng(seed).uniform(0, 1, 200)).astype(np.float64)
-    rule.clamp(actions)
+    rule.clamp(actions, evidence_of(actions.astype(np.float32)))
     sent = actions.astype(np.float32)
     assert rule.evaluate(evidence_of(sent)).status in {RuleStatus.PASSED, RuleStatus.WARNED}
     assert 0 <= sent[:, 6].min() <= sent[:, 6].max() <= 1
@@ -83,5 +83,5 @@ def test_after_the_clamp_no_change_exceeds_the_limit_as_float32(step_max: float,
 def test_legal_changes_are_not_touched() -> None:
     actions = gripper(0.1, 0.35, 0.3, 0.2).astype(np.float64)
     before = actions.copy()
-    STEP.clamp(actions)
+    STEP.clamp(actions, evidence_of(actions.astype(np.float32)))
     assert np.array_equal(actions, before)

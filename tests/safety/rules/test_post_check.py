@@ -6,39 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety.guard import Guard
-from safety.profile import Preset, limits_for
+from safety.layering import base_policy
+from safety.profile import Preset
 from safety.rules.catalogue import RuleSet, rule_set
-from safety.rules.rule import Evidence, Rule, Severity
-from safety.verdict import Decision, RuleResult
+from safety.rules.rule import Evidence
+from safety.verdict import Decision
 from tests.safety.factories import action_space, chunk, panda, rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultyClamp:
-    """A rule whose clamp multiplies the chunk by a factor instead of bringing it within the limit."""
+    """Multiplies the chunk by a factor instead of bringing it within the limit."""
 
-    inner: Rule
+    enforces = frozenset({"B1.ee_linear_speed"})
     factor: float
 
-    @property
-    def id(self) -> str:
-        return self.inner.id
-
-    @property
-    def severity(self) -> Severity:
-        return self.inner.severity
-
-    def evaluate(self, evidence: Evidence) -> RuleResult:
-        return self.inner.evaluate(evidence)
-
-    def clamp(self, actions: NDArray[np.float64]) -> None:
+    def clamp(self, actions: NDArray[np.float64], evidence: Evidence) -> None:
+        del evidence
         actions *= self.factor
 
 
 def guard_with_a_faulty_clamp(factor: float) -> Guard:
-    rules = rule_set(action_space(), limits_for(panda(), Preset.REDUCED))
-    first, *others = rules.motion
-    faulty: RuleSet = replace(rules, motion=(FaultyClamp(inner=first, factor=factor), *others))
+    rules = rule_set(action_space(), panda(), base_policy(panda(), Preset.REDUCED))
+    faulty: RuleSet = replace(rules, clamps=(FaultyClamp(factor=factor),))
     return Guard(panda(), Preset.REDUCED, action_space(), rules=faulty)
 
 
