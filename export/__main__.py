@@ -25,7 +25,7 @@ from export.golden import GoldenUnfit
 from export.in_process import RunFailed, RunnerUnavailable
 from export.onnx_file import OnnxVersionError
 from export.parity import Agreement, ParityBroken
-from export.place import PlaceRefused, naming
+from export.place import PlaceRefused, Present, naming, present
 from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
 from export.publish import publish, write_card
@@ -196,12 +196,21 @@ def _refuse_words(name: str, licence: str | None) -> None:
 
 def _publish(family: str, options: CheckpointOptions, repository: Path, version: int) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nothing here uses
+    place = repository / options.name
+    before = present(place)
     try:
         _show(publish(open_policy(family, options), repository, version=version, checkpoint=options.checkpoint))
     except ParityBroken as broken:
         console.print(f"not published: {broken}", style="red", markup=False)
         raise typer.Exit(1) from None
-    console.print(f"published {repository / options.name}, version {version}")
+    console.print(_announced(place, version, before), markup=False)
+
+
+def _announced(place: Path, version: int, before: Present | None) -> str:
+    replaced = "" if before is None or before.version == version else f", in place of version {before.version}"
+    return (
+        f"published {place}, version {version}{replaced}; a running service takes it up at its next start: vlaapi down, vlaapi up"
+    )
 
 
 def _verify_served(folder: Path, address: str) -> None:

@@ -4,10 +4,12 @@
              evaluation.json  benchmark.json  (where they were measured)
              <version>/model.py  runner.py  model.onnx  (and whatever else the variants list)
 
-It knows the layout only: `publish` writes it, `verify` and `served` prove it again. No torch, no runtime.
+The manifest holds the hashes of the files, `parity.json` that of the manifest. It knows the layout only: `publish` writes it,
+`verify` and `served` prove it again. No torch, no runtime.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from export.contract.manifest import MANIFEST_FILE, Manifest, ManifestError
@@ -15,6 +17,7 @@ from export.progress import Tick, counted
 
 GOLDEN_FILE, CONFIG_FILE, CARD_FILE, BENCHMARK_FILE = "golden.npz", "config.pbtxt", "MODEL_CARD.md", "benchmark.json"
 PARITY_FILE, EVALUATION_FILE = "parity.json", "evaluation.json"
+MANIFEST_HASH = "manifest_sha256"  # in the file of proofs
 SHELL_FILE, RUNNER_FILE = "model.py", "runner.py"
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 DATA_SUFFIX = ".data"  # weights that are too big for their graph's own file
@@ -79,11 +82,31 @@ def sha256_of(path: Path, tick: Tick = lambda: None) -> str:
 
 
 def refuse_changes(folder: Path, manifest: Manifest) -> None:
-    """Raises BundleChanged when a file differs from, is missing from or is not known to the manifest."""
+    """Raises BundleChanged when a file differs from, is missing from or is not known to the manifest, or the manifest is another.
+
+    ManifestError when the folder is not called as the policy: Triton and callers would know it by two names.
+    """
+    if folder.absolute().name != manifest.policy:
+        raise ManifestError(f"{folder}: its manifest is of the policy {manifest.policy!r}: give the folder that name")
     found, expected = hashes(folder), manifest.source.sha256
-    changed = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    changed = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]
+    proven = _proven_manifest(folder)
+    if proven is None:
+        changed.append(PARITY_FILE)
+    elif proven != sha256_of(folder / MANIFEST_FILE):
+        changed.append(MANIFEST_FILE)
     if changed:
-        raise BundleChanged(changed)
+        raise BundleChanged(sorted(changed))
+
+
+def _proven_manifest(folder: Path) -> str | None:
+    """The SHA-256 of the manifest that the proofs are of; None where no proofs say it."""
+    try:
+        found = json.loads((folder / PARITY_FILE).read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    digest = found.get(MANIFEST_HASH) if isinstance(found, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def with_data_files(manifest: Manifest, served: Path) -> Manifest:

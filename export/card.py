@@ -11,7 +11,7 @@ from export.card_measured import benchmark_section, closed_loop_section
 from export.contract.facts import Action, Camera, Instruction, State
 from export.contract.manifest import Manifest, load_manifest
 from export.contract.runtime import Variant
-from export.contract.statistics import Bounds, Statistics
+from export.contract.statistics import Bounds, MeanStd, Statistics
 from export.parity import Agreement
 from export.proof import Proofs, load_proofs
 
@@ -40,7 +40,7 @@ def _facts(manifest: Manifest) -> Iterator[str]:
         "Licence": manifest.source.licence,
         "Made again by": f"`{manifest.source.command}`",
         "Robots": ", ".join(manifest.robots),
-        "Cameras": "; ".join(map(_camera, manifest.cameras)),
+        "Camera" if len(manifest.cameras) == 1 else "Cameras": "; ".join(map(_camera, manifest.cameras)),
         "Instruction": _words(manifest.instruction),
         "State": _state(manifest.state),
         "Action": f"{action.kind.value} in `{action.frame}`: {_named(action.names, action.units)}",
@@ -89,19 +89,30 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _statistics(action: Action) -> Iterator[str]:
     if not action.statistics:
         return
-    yield from ("## Action statistics", "", "What the graph scales its answer back with, by `unnorm_key`.", "")
-    yield from ("| unnorm_key | scheme | from | to |", "|---|---|---|---|")
-    yield from (f"| `{key}` | {one.scheme} | {_range(one)} |" for key, one in action.statistics.items())
-    yield ""
+    yield from (
+        "## Action statistics",
+        "",
+        "What the graph scales its answer back with, by `unnorm_key`; “as it is”: not scaled.",
+        "",
+    )
+    bounds = {key: one for key, one in action.statistics.items() if isinstance(one, Bounds)}
+    spreads = {key: one for key, one in action.statistics.items() if isinstance(one, MeanStd)}
+    if bounds:
+        yield from ("| unnorm_key | scheme | from | to |", "|---|---|---|---|")
+        yield from (f"| `{key}` | {one.scheme} | {_pair(one, one.low, one.high)} |" for key, one in bounds.items())
+        yield ""
+    if spreads:
+        yield from ("| unnorm_key | scheme | mean | std |", "|---|---|---|---|")
+        yield from (f"| `{key}` | {one.scheme} | {_pair(one, one.mean, one.std)} |" for key, one in spreads.items())
+        yield ""
 
 
-def _range(one: Statistics) -> str:
-    if isinstance(one, Bounds):
-        low, high = one.low, one.high
-    else:
-        low = tuple(mean - std for mean, std in zip(one.mean, one.std, strict=True))
-        high = tuple(mean + std for mean, std in zip(one.mean, one.std, strict=True))
-    return f"{', '.join(f'{value:.4g}' for value in low)} | {', '.join(f'{value:.4g}' for value in high)}"
+def _pair(one: Statistics, first: tuple[float, ...], second: tuple[float, ...]) -> str:
+    is_scaled = one.mask or (True,) * one.length
+    return " | ".join(
+        ", ".join(f"{value:.4g}" if scaled else "as it is" for value, scaled in zip(values, is_scaled, strict=True))
+        for values in (first, second)
+    )
 
 
 def _variants(manifest: Manifest) -> Iterator[str]:
@@ -122,7 +133,7 @@ def _where(variant: Variant) -> str:
 def _parity(manifest: Manifest, proofs: Proofs) -> Iterator[str]:
     yield from ("## Parity", "")
     if not proofs:
-        yield from ("Not proven: `parity.json` is missing. Run `vlaapi export verify`.", "")
+        yield from ("Not proven: `parity.json` is missing. Export the policy again.", "")
         return
     examples = max(one.examples for proof in proofs.values() for one in proof)
     yield f"The original network in PyTorch (fp32) against each variant on {examples} golden examples, one at a time, in batches"
@@ -130,6 +141,8 @@ def _parity(manifest: Manifest, proofs: Proofs) -> Iterator[str]:
     yield from ("", "| variant | output | examples | found | needed |", "|---|---|---|---|---|")
     for variant in manifest.variants:
         yield from (f"| `{variant.name}` | {_agreement(one)} |" for one in proofs.get(variant.name, ()))
+        if variant.name not in proofs:
+            yield f"| `{variant.name}` | – | – | not proven here | – |"
     yield ""
 
 
@@ -144,7 +157,8 @@ def _limits(manifest: Manifest) -> Iterator[str]:
     """What follows from the facts; what an evaluation found stands under its own heading."""
     yield from ("## Limits", "")
     robots, rate = ", ".join(manifest.robots), manifest.action.control_hz
-    yield f"- Meant for {robots} at {rate:g} Hz with the cameras above; nothing here speaks for another robot, rate or view."
+    cameras = "camera" if len(manifest.cameras) == 1 else "cameras"
+    yield f"- Meant for {robots} at {rate:g} Hz with the {cameras} above; nothing here speaks for another robot, rate or view."
     yield "- Parity says that the served graph answers like the original network. It does not say that the network is right."
     if manifest.tokens is not None:
         yield "- Where an answer holds a token that is no action token, it is flagged; the action of that step means nothing."

@@ -71,7 +71,8 @@ def benchmark_section(folder: Path, manifest: Manifest) -> Iterator[str]:
     yield f"Through Triton, variant `{found.variant}`, {found.measured_at}, {machine.cpu} ({machine.cpus} cores)."
     yield from ("", "| load | inferences/s | p50 ms | p90 ms | p99 ms | stable |", "|---|---|---|---|---|---|")
     for level in found.levels:
-        unit = "clients" if level.mode == "concurrency" else "requests/s"
+        unit = {"concurrency": "client"}.get(level.mode, "request") + ("" if level.value == 1 else "s")
+        unit += "" if level.mode == "concurrency" else "/s"
         latency = level.figures.latency
         times = " | ".join(f"{value / 1e3:.2f}" for value in (latency.p50_us, latency.p90_us, latency.p99_us))
         stable = "yes" if level.is_stable else "no"

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from export.least_agreement import LEAST_AGREEMENT, LeastAgreement
 from export.tensorrt.build import OnProgress
 from export.tensorrt.bundle_plan import Added, add_plans, write_plans
 from export.tensorrt.library import EngineError, Flavour
@@ -53,7 +54,7 @@ def build_engine(
     workspace_gib: Annotated[int, typer.Option(min=1, help="GPU memory that kernels may use while they are chosen.")] = 8,
     timing_cache: Annotated[Path | None, typer.Option(help="File that remembers measured kernels between builds.")] = None,
     max_size_ratio: Annotated[float | None, typer.Option(min=1.0, help="Plan's size over its weights' that is accepted.")] = None,
-    least_agreement: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tokens that must be the original's.")] = 0.9,
+    least_agreement: LeastAgreement = LEAST_AGREEMENT,
     native: Annotated[bool, typer.Option("--native", help="For Triton's own TensorRT backend, not our runner.")] = False,
     out: Annotated[Path | None, typer.Option(help="An empty folder for the plans; without it they go into the bundle.")] = None,
     repository: Annotated[Path, typer.Option(help="Where bundles live.")] = REPOSITORY,

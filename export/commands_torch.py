@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from export.contract.manifest import load_manifest
+from export.least_agreement import LEAST_AGREEMENT, LeastAgreement
 from export.policies.adapter import CheckpointOptions
 from export.policies.openvla import open_checkpoint
 from export.policies.openvla.torch_variant import Precision, add_torch_variant
 
 REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
-_LEAST_AGREEMENT = 0.9
 
 
 def build_torch(
@@ -24,9 +24,7 @@ def build_torch(
     checkpoint: Annotated[Path, typer.Option(help="The checkpoint that it was exported from.")],
     precision: Annotated[Precision, typer.Option(help="What weights are kept in.")] = Precision.BF16,
     cpu: Annotated[bool, typer.Option("--cpu", help="Serve on the CPU instead of a CUDA device.")] = False,
-    least_agreement: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of tokens that must be the original's.")
-    ] = _LEAST_AGREEMENT,
+    least_agreement: LeastAgreement = LEAST_AGREEMENT,
     repository: Annotated[Path, typer.Option(help="Where bundles live.")] = REPOSITORY,
 ) -> None:
     """Add PyTorch programs to a bundle, prove them against its golden vectors and serve them."""
@@ -35,7 +33,12 @@ def build_torch(
     options = CheckpointOptions(checkpoint=checkpoint, name=name, robots=bundled.robots, unnorm_keys=keys)
     provider = "cpu" if cpu else "cuda"
     agreements = add_torch_variant(
-        open_checkpoint(options), repository / name, precision=precision, provider=provider, least_agreement=least_agreement
+        open_checkpoint(options),
+        repository / name,
+        checkpoint=checkpoint,
+        precision=precision,
+        provider=provider,
+        least_agreement=least_agreement,
     )
     console = Console(soft_wrap=True, highlight=False)
     for one in agreements:

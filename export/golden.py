@@ -44,6 +44,8 @@ class Golden:
         faults = [*_differences(self.inputs, inputs_of(manifest)), *_differences(self.outputs, outputs_of(manifest))]
         if not faults and len({len(value) for value in (self.inputs | self.outputs).values()}) != 1:
             faults.append("arrays differ in how many examples they hold")
+        if not faults and not self.count:
+            faults.append("no examples")
         if not faults and manifest.tokens is not None and self._different() < MIN_TOKEN_PAIRS:
             faults.append(f"{self._different()} different image/instruction pairs, a token policy needs {MIN_TOKEN_PAIRS}")
         if faults:

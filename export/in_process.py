@@ -6,7 +6,9 @@ one sentence.
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +30,14 @@ class Runner(Protocol):
         """Arrays by name, batch first, in the order of `outputs`."""
 
 
+class _Source(SourceFileLoader):
+    """Compiles the file itself. Bytecode in `__pycache__` is in no manifest: what ran would not be what was hashed."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 class RunnerUnavailable(Exception):  # noqa: N818 -- reads as what happened
     """What a runner needs is not on this machine; the text says what, and that a Triton can still be asked."""
 
@@ -46,12 +56,14 @@ def runner_file(variant: Variant) -> Path:
 
 def open_runner(file: Path, folder: Path, variant: Variant) -> Runner:
     """The runner in `file` with the variant's files in `folder`. Raises RunnerUnavailable."""
-    spec = importlib.util.spec_from_file_location(f"runner_of_{variant.runner}", file)
-    if spec is None or spec.loader is None or not file.is_file():
+    name = f"runner_of_{variant.runner}"
+    loader = _Source(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    if spec is None or not file.is_file():
         raise RunnerUnavailable(f"variant {variant.name}: {file} is no runner")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except ImportError as error:
         raise _unavailable(variant, error) from None
     try:

@@ -36,12 +36,16 @@ class Agreement:
 
     @property
     def is_close(self) -> bool:
-        """Whether it is close enough; NaN never is."""
+        """Whether it is close enough; NaN never is, and nothing that was not compared."""
+        if not self.examples:
+            return False
         if self.share is not None:
             return self.share >= self.needed_share
         return self.max_abs_difference <= self.atol
 
     def __str__(self) -> str:
+        if not self.examples:
+            return f"{self.tensor}: compared on no example, none has the original's tokens"
         if self.share is not None:
             return f"{self.tensor}: {self.share:.2%} equal, needed {self.needed_share:.2%}"
         return f"{self.tensor}: {self.max_abs_difference:.3g} off, allowed {self.atol:.3g}"
@@ -114,6 +118,6 @@ def _equality(one: NDArray[np.generic], other: NDArray[np.generic], output: Outp
         max_abs_difference=float(np.max(np.abs(one.astype(np.float64) - other.astype(np.float64)), initial=0.0)),
         atol=output.atol,
         examples=len(other),
-        share=float((one == other).mean()),
+        share=float((one == other).mean()) if one.size else 0.0,
         needed_share=1.0 if is_reference else max(0.0, (variant.token_agreement or 0.0) - SHARE_SLACK),
     )

@@ -3,8 +3,8 @@
     model_repository/<policy>/          what is served: always whole
     .<policy>.exporting/                beside the repository, on the same file system: the bundle being built
 
-Whoever holds the lock on the second folder is alive; an unlocked one is what a killed export left, and goes at the next. It knows
-no manifest facts but the file names, and no network.
+Whoever holds the lock on the second folder is alive; an unlocked one is what a killed export left, and goes at the next. Of a
+manifest it knows, whatever its schema, which family and version are there and the file names; it knows no network.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 class PlaceRefused(Exception):  # noqa: N818 -- reads as what happened
     """A bundle cannot be put where it was asked to go: one line that says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """The bundle that is in a place now, as its manifest tells."""
+
+    family: str
+    version: int
+    files: frozenset[str]
 
 
 @contextmanager
@@ -52,11 +62,33 @@ def refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise PlaceRefused(f"{folder} is not a folder; move it away")
-    known = _known_files(folder)
-    strange = [path.relative_to(folder).as_posix() for path in exported_files(folder)]
-    strange = [name for name in strange if known is None or name not in known]
+    found = present(folder)
+    names = [path.relative_to(folder) for path in (exported_files(folder) if found else sorted(folder.rglob("*")))]
+    strange = [name.as_posix() for name in names if found is None or name.as_posix() not in found.files]
     if strange:
         raise PlaceRefused(f"{folder} holds {strange[0]}, which no export has written; move it away or give another --name")
+
+
+def refuse_other(folder: Path, family: str, version: int) -> None:
+    """Raises PlaceRefused when the bundle in `folder` is of another family, or of a later version than the one to come."""
+    found = present(folder)
+    if found is None:
+        return
+    if found.family != family:
+        raise PlaceRefused(f"{folder} holds a policy of family {found.family}, not {family}: choose another --name or remove it")
+    if found.version > version:
+        raise PlaceRefused(f"{folder} holds version {found.version}: give it again with --version, or a later one, or remove it")
+
+
+def present(folder: Path) -> Present | None:
+    """The bundle in `folder`; None where there is none of ours."""
+    try:
+        found: Any = json.loads((folder / MANIFEST_FILE).read_bytes())
+        family, version, files = found["family"], found["version"], frozenset(found["source"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    is_ours = isinstance(family, str) and isinstance(version, int) and found.get("policy") == folder.absolute().name
+    return Present(family=family, version=version, files=files) if is_ours else None
 
 
 def refuse_full_disk(folder: Path, needed_bytes: int) -> None:
@@ -131,15 +163,6 @@ def _lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _known_files(folder: Path) -> set[str] | None:
-    """What the manifest there lists, of whatever schema; None without a manifest."""
-    try:
-        found: Any = json.loads((folder / MANIFEST_FILE).read_bytes())
-        return set(found["source"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _gb(size_bytes: int) -> str:

@@ -1,15 +1,16 @@
 """Which variants of a bundle were proven, and with what result: measured once, kept beside the manifest as `parity.json`.
 
-Used by `publish` and shown by the card. The reference and the served variant must run and agree here; another that cannot run on
-this machine is left as its manifest says.
+The file also holds the manifest's own hash: facts that were changed by hand are not those that were proven. Used by `publish`
+and shown by the card. The reference and the served variant must run and agree here; another that cannot run on this machine is
+left as its manifest says.
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from export.bundle import PARITY_FILE
-from export.contract.manifest import Manifest
+from export.bundle import MANIFEST_HASH, PARITY_FILE, sha256_of
+from export.contract.manifest import MANIFEST_FILE, Manifest
 from export.contract.runtime import Variant
 from export.golden import Golden
 from export.in_process import RunFailed, RunnerUnavailable, open_runner, runner_file
@@ -41,19 +42,20 @@ def prove_variants(manifest: Manifest, golden: Golden, served: Path, *, proven: 
 
 
 def save_proofs(folder: Path, proofs: Proofs) -> None:
-    """Writes them beside the manifest."""
+    """Writes them beside the manifest, which must be there and final."""
     path = folder / PARITY_FILE
     path.unlink(missing_ok=True)
     listed = {name: [asdict(one) for one in proof] for name, proof in proofs.items()}
-    path.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+    whole = {MANIFEST_HASH: sha256_of(folder / MANIFEST_FILE), "variants": listed}
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
 def load_proofs(folder: Path) -> Proofs:
     """What was proven; nothing where the file is missing or no longer what was written."""
     try:
         found = json.loads((folder / PARITY_FILE).read_text(encoding="utf-8"))
-        return {name: tuple(Agreement(**one) for one in proof) for name, proof in found.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {name: tuple(Agreement(**one) for one in proof) for name, proof in found["variants"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

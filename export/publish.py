@@ -20,7 +20,7 @@ from export.contract.tokenize import InstructionTokenizer
 from export.golden import Golden, load_golden
 from export.in_process import BACKEND, runner_file
 from export.parity import Agreement
-from export.place import naming, put, refuse_foreign, refuse_full_disk, workplace
+from export.place import naming, put, refuse_foreign, refuse_full_disk, refuse_other, workplace
 from export.policies.adapter import Policy
 from export.progress import counted, working
 from export.proof import Proofs, load_proofs, prove_variants, save_proofs
@@ -39,6 +39,7 @@ def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path 
     manifest = _facts(policy, version)
     place = repository / manifest.policy
     refuse_foreign(place)
+    refuse_other(place, manifest.family, version)
     with workplace(repository, manifest.policy) as scratch:
         fresh = scratch / manifest.policy
         golden = _build(policy, manifest, fresh)
@@ -51,11 +52,13 @@ def publish(policy: Policy, repository: Path, *, version: int, checkpoint: Path 
 def revise(folder: Path, change: Callable[[Path], Manifest]) -> tuple[Agreement, ...]:
     """Changes a published bundle as a whole: `change` gets a copy of it, adds files and returns the manifest with its variants.
 
-    The copy is made of hard links, so `change` must never write into a file that is there: remove it first. Config, hashes and
-    card follow; variants that are new or have new files are proven. Raises what `publish` raises; then nothing has changed.
+    The bundle must be whole, for its hashes are written anew. The copy is made of hard links, so `change` must never write into
+    a file that is there: remove it first. Config, hashes and card follow; variants that are new or have new files are proven.
+    Raises BundleChanged and what `publish` raises; then nothing has changed.
     """
     before = load_manifest(folder)
     with workplace(folder.parent, folder.name) as scratch:
+        bundle.refuse_changes(folder, before)
         fresh = scratch / folder.name
         shutil.copytree(folder, fresh, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = change(fresh)

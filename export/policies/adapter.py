@@ -4,6 +4,8 @@ A family is a module (or package) of `export.policies` with `open_checkpoint(opt
 checkpoint layout; it knows no model repository, no Triton and no command line. `publish` knows no family.
 """
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +34,33 @@ class CheckpointOptions:
     kind: ActionKind | None = None
     crop_area: float | None = None  # of every camera
     rotate_180: bool = False
+
+    def command(self, family: str, *, version: int) -> str:
+        """What makes the bundle again: every option that was given, ready for a shell; the checkpoint as its folder is called."""
+        words = ["--checkpoint", self.checkpoint.resolve().name, "--name", self.name, *self._words()]
+        words += ["--version", str(version)] if version != 1 else []
+        return shlex.join(["vlaapi", "export", family, *words])
+
+    def _words(self) -> Iterator[str]:
+        for robot in self.robots:
+            yield from ("--robot", robot)
+        for key in self.unnorm_keys or ():
+            yield from ("--unnorm-key", key)
+        if self.control_hz is not None:
+            yield from ("--control-hz", _number(self.control_hz))
+        if self.licence is not None:
+            yield from ("--licence", self.licence)
+        if self.kind is not None:
+            yield from ("--kind", self.kind.value)
+        if self.crop_area is not None:
+            yield from ("--crop-area", _number(self.crop_area))
+        if self.rotate_180:
+            yield "--rotate-180"
+
+
+def _number(value: float) -> str:
+    """All its digits: it must come back the same."""
+    return repr(value).removesuffix(".0")
 
 
 class Policy(Protocol):

@@ -27,6 +27,7 @@ from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, HORIZON, POLICY, STATE
 from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_instruction
 
 DESCRIPTION = f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
+COMMAND = "vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop"
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6
 VARIANT, MODEL_FILE = "onnx-cpu-fp32", "model.onnx"
@@ -50,7 +51,7 @@ class TabletopPolicy:
             description=DESCRIPTION,
             source=Source(
                 checkpoint="tabletop/weights/policy.safetensors",
-                command="vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop",
+                command=COMMAND if version == 1 else f"{COMMAND} --version {version}",
                 licence="Apache-2.0",
                 sha256=sha256,
             ),

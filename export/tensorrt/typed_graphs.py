@@ -62,15 +62,17 @@ def typed_graphs(folder: Path, manifest: Manifest, options: PlanOptions, scratch
 
 
 def refuse_strayed(manifest: Manifest, agreements: tuple[Agreement, ...], least_agreement: float) -> None:
-    """Raises EngineError for answers that are not finite, or fewer equal tokens than asked for."""
+    """Raises EngineError for answers that are not finite, or fewer equal tokens than asked for, or numbers that none proves."""
     for one in agreements:
         if one.share is None and not one.max_abs_difference < float("inf"):
             raise EngineError(f"output {one.tensor} is not finite in this precision: keep more in float32 with --keep")
-        if manifest.tokens and one.tensor == manifest.tokens.tensor and (one.share or 0.0) < least_agreement:
+        if manifest.tokens and one.tensor == manifest.tokens.tensor and not (one.share or 0.0) >= least_agreement:
             raise EngineError(
                 f"{one.share or 0.0:.1%} of tokens agree in this precision, {least_agreement:.1%} are asked for: "
                 f"keep more in float32 with --keep, or accept it with --least-agreement"
             )
+    if not all(one.examples for one in agreements):
+        raise EngineError("no golden example has all its tokens right in this precision: keep more in float32 with --keep")
 
 
 def _graphs(variant: Variant) -> tuple[str, ...]:

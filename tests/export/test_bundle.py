@@ -1,5 +1,6 @@
 """The committed bundle is whole, and a change in any file of a bundle is noticed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -50,10 +51,37 @@ def test_what_python_leaves_behind_when_triton_loads_it_is_no_change(copy: Path)
     assert hashes(copy) == before
 
 
-@pytest.mark.parametrize("name", ["MODEL_CARD.md", "benchmark.json", "evaluation.json", "parity.json"])
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "benchmark.json", "evaluation.json"])
 def test_measurements_may_be_written_after_export(copy: Path, name: str) -> None:
     (copy / name).write_text("{}")
     refuse_changes(copy, load_manifest(copy))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("version", 2), ("robots", ["ur5e"]), ("description", "Another."), ("policy", "tabletop")]
+)
+def test_a_fact_that_was_changed_by_hand_is_noticed(copy: Path, place: str, value: object) -> None:
+    """Also where the text alone is another: nobody needs to write it but the exporter."""
+    facts = json.loads((copy / "manifest.json").read_text()) | {place: value}
+    (copy / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(BundleChanged) as refused:
+        refuse_changes(copy, load_manifest(BUNDLE))
+    assert refused.value.files == ["manifest.json"]
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"manifest_sha256": 1}', "[" * 100_000])
+def test_a_manifest_that_no_proofs_are_of_is_not_believed(copy: Path, text: str | None) -> None:
+    (copy / "parity.json").unlink()
+    if text is not None:
+        (copy / "parity.json").write_text(text)
+    with pytest.raises(BundleChanged, match=r"changed since export: parity\.json; export the policy again"):
+        refuse_changes(copy, load_manifest(copy))
+
+
+def test_a_folder_that_is_not_called_as_its_policy_is_refused(copy: Path) -> None:
+    other = copy.rename(copy.with_name("other"))
+    with pytest.raises(ManifestError, match="its manifest is of the policy 'tabletop': give the folder that name"):
+        refuse_changes(other, load_manifest(other))
 
 
 def test_a_file_is_hashed_in_chunks(tmp_path: Path) -> None:

@@ -74,6 +74,52 @@ def test_a_benchmark_of_this_version_is_shown_in_milliseconds(folder: Path) -> N
     assert "| 8 clients | 44.2 | 21.03 | 25.00 | 31.00 | yes |" in text
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "said"),
+    [
+        ("concurrency", 1, "1 client"),
+        ("concurrency", 2, "2 clients"),
+        ("request_rate", 1, "1 request/s"),
+        ("request_rate", 2.5, "2.5 requests/s"),
+    ],
+)
+def test_one_is_singular(mode: str, value: float, said: str, folder: Path) -> None:
+    whole = benchmark()
+    whole["levels"][0] |= {"mode": mode, "value": value}
+    (folder / "benchmark.json").write_text(json.dumps(whole))
+    assert f"| {said} | 44.2 |" in text_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("count", "row", "limit"), [(1, "| Camera | `", "the camera above"), (2, "| Cameras | `", "the cameras above")]
+)
+def test_one_camera_is_singular_too(count: int, row: str, limit: str, folder: Path) -> None:
+    facts = json.loads(MANIFEST.model_dump_json())
+    facts["cameras"] = [facts["cameras"][0] | {"name": f"c{index}", "tensor": f"c{index}"} for index in range(count)]
+    (folder / "manifest.json").write_text(manifest(facts).model_dump_json())
+    assert row in text_of(folder)
+    assert limit in text_of(folder)
+
+
+def test_numbers_that_are_not_scaled_and_means_are_not_given_as_a_range(folder: Path) -> None:
+    facts = speaking()
+    spread = {"scheme": "mean_std", "mean": [0.5] * 7, "std": [2.0] * 7, "mask": [False] + [True] * 6}
+    facts["action"]["statistics"]["fractal"] = spread
+    (folder / "manifest.json").write_text(manifest(facts).model_dump_json())
+    text = text_of(folder)
+    assert f"| `bridge` | bounds_q99 | {'-0.1, ' * 6}as it is | {'0.2, ' * 6}as it is |" in text
+    assert f"| unnorm_key | scheme | mean | std |\n|---|---|---|---|\n| `fractal` | mean_std | as it is{', 0.5' * 6} |" in text
+    assert f"| as it is{', 2' * 6} |" in text
+
+
+def test_a_variant_that_did_not_run_here_is_not_passed_over(folder: Path) -> None:
+    facts = speaking()
+    facts["variants"].append({"name": "trt", "precision": "bf16", "runner": "tensorrt_engine", "files": ["model.plan"]})
+    (folder / "manifest.json").write_text(manifest(facts).model_dump_json())
+    save_proofs(folder, {"onnx-cpu-fp32": (Agreement(tensor="action", max_abs_difference=2e-7, atol=1e-5, examples=64),)})
+    assert "| `trt` | – | – | not proven here | – |" in text_of(folder)
+
+
 OTHERS = [json.dumps(benchmark(version=2)), json.dumps(benchmark(schema_version=2)), json.dumps(benchmark(policy="x"))]
 
 

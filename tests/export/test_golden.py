@@ -70,6 +70,13 @@ def test_tensors_that_are_not_the_manifests_are_named(name: str, value: np.ndarr
         wrong.refuse_unfit(SPEAKING)
 
 
+def test_no_example_proves_nothing_of_a_policy_without_tokens_either() -> None:
+    found = load_golden(BUNDLE)
+    none = Golden(inputs={k: v[:0] for k, v in found.inputs.items()}, outputs={k: v[:0] for k, v in found.outputs.items()})
+    with pytest.raises(GoldenUnfit, match="golden vectors: no examples"):
+        none.refuse_unfit(load_manifest(BUNDLE))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not an archive"])
 def test_a_file_that_cannot_be_read_is_said_so(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:

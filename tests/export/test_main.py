@@ -72,6 +72,14 @@ def test_a_triton_is_not_asked_about_a_changed_bundle(repository: Path) -> None:
     assert "changed since export: golden.npz" in result.stdout
 
 
+def test_a_triton_is_not_asked_about_facts_that_were_changed_by_hand(repository: Path) -> None:
+    manifest = repository / "tabletop" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"atol": 0.0001', '"atol": 1000.0'))
+    result = CliRunner().invoke(app, ["verify", "tabletop", "--repository", str(repository), "--triton", "127.0.0.1:1"])
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert "changed since export: manifest.json" in result.stdout
+
+
 def test_the_card_shows_an_evaluation_that_came_later(repository: Path) -> None:
     evaluation = repository / "tabletop" / "evaluation.json"
     later = json.loads(evaluation.read_text()) | {"limits": ["Only on Tuesdays."]}
@@ -100,6 +108,13 @@ def test_a_checkpoint_becomes_a_bundle_in_one_command(tiny: typer.Typer, tmp_pat
     assert "tokens: 100.00% equal, needed 100.00%, 64 examples" in result.stdout
     manifest = load_manifest(tmp_path / "made" / "models" / "mine")
     assert (manifest.policy, manifest.version, manifest.robots) == ("mine", 4, ("ur5e", "franka_panda"))
+    assert "models/mine, version 4; a running service takes it up at its next start: vlaapi down, vlaapi up\n" in result.stdout
+
+    again = CliRunner().invoke(tiny, [*where[:-1], "5"])
+    assert "models/mine, version 5, in place of version 4; a running service" in again.stdout
+    earlier = CliRunner().invoke(tiny, [*where[:-1], "3"])
+    assert (earlier.exit_code, earlier.stdout.count("\n")) == (1, 1)
+    assert "holds version 5" in earlier.stdout
 
 
 def test_a_graph_that_differs_ends_with_one_line_and_nothing_published(tiny: typer.Typer, tmp_path: Path) -> None:

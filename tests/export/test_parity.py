@@ -90,3 +90,17 @@ def test_floats_of_lower_precision_are_compared_where_the_tokens_agree() -> None
 
 def test_lower_precision_has_tolerances_of_its_own() -> None:
     worst([measure(off("action", 0.01), arrays(), MANIFEST, lower(tolerances={"action": 0.02}))])
+
+
+def test_numbers_that_were_compared_on_no_example_are_never_close() -> None:
+    apart = arrays()
+    apart["tokens"] = apart["tokens"] + 1
+    with pytest.raises(ParityBroken, match="action: compared on no example, none has the original's tokens") as refused:
+        worst([measure(apart, arrays(), MANIFEST, lower())])
+    assert [one.examples for one in refused.value.agreements] == [0, EXAMPLES, EXAMPLES, 0, 0]
+
+
+def test_nothing_agrees_with_nothing() -> None:
+    none = {name: value[:0] for name, value in arrays().items()}
+    with pytest.raises(ParityBroken, match="action: compared on no example"):
+        worst([measure(none, none, MANIFEST, EXACT)])

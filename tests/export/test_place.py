@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from export.place import PlaceRefused, put, refuse_foreign, refuse_full_disk, workplace
+from export.place import PlaceRefused, Present, present, put, refuse_foreign, refuse_full_disk, refuse_other, workplace
 
 
 @pytest.fixture
@@ -17,10 +17,14 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "model_repository"
 
 
+def manifest_of(folder: Path) -> dict[str, object]:
+    return {"policy": folder.name, "family": "tiny", "version": 3, "source": {"sha256": {"config.pbtxt": "0"}}}
+
+
 def bundle(folder: Path, content: str) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.pbtxt").write_text(content)
-    (folder / "manifest.json").write_text(json.dumps({"source": {"sha256": {"config.pbtxt": "0"}}}))
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(folder)))
     return folder
 
 
@@ -90,6 +94,43 @@ def test_an_empty_or_missing_folder_and_measurements_are_fine_but_a_file_is_not(
     refuse_foreign(folder)
     with pytest.raises(PlaceRefused, match="is not a folder"):
         refuse_foreign(folder / "benchmark.json")
+
+
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "benchmark.json", "parity.json", "__pycache__"])
+def test_a_folder_with_nothing_but_names_like_ours_is_foreign(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(PlaceRefused, match=f"holds {name}, which no export has written"):
+        refuse_foreign(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policy": "other"}, {"family": 3}, {"version": "1"}, {"source": []}, {"source": {"sha256": None}}]
+)
+def test_a_manifest_that_is_none_of_ours_is_foreign(changes: dict[str, object], tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(folder) | changes))
+    with pytest.raises(PlaceRefused, match=r"holds manifest\.json, which no export has written"):
+        refuse_foreign(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000])
+def test_a_manifest_that_is_none_at_all_is_foreign(text: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(PlaceRefused, match=r"holds manifest\.json"):
+        refuse_foreign(tmp_path)
+
+
+def test_the_same_or_a_later_version_of_the_same_family_may_replace_it(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "tiny", "served")
+    assert present(folder) == Present(family="tiny", version=3, files=frozenset({"config.pbtxt"}))
+    for version in (3, 4):
+        refuse_other(folder, "tiny", version)
+    refuse_other(tmp_path / "nowhere", "act", 1)
+    with pytest.raises(PlaceRefused, match="holds version 3: "):
+        refuse_other(folder, "tiny", 2)
+    with pytest.raises(PlaceRefused, match="family tiny, not act: choose another --name"):
+        refuse_other(folder, "act", 3)
 
 
 class _Usage(NamedTuple):

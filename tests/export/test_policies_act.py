@@ -69,6 +69,8 @@ def test_the_manifest_says_what_the_checkpoint_and_the_operator_say() -> None:
     assert manifest.action.statistics["vlaapi/act_tiny"].scheme == "mean_std"
     assert "8 were meant to be executed" in manifest.description
     assert (manifest.version, manifest.robots, manifest.source.licence) == (3, ("so100",), "Apache-2.0")
+    again = "vlaapi export act --checkpoint act_tiny --name act_tiny --robot so100 --control-hz 30 --licence Apache-2.0"
+    assert manifest.source.command == f"{again} --kind joint_abs --version 3"
 
 
 def test_the_environment_state_is_asked_for_after_the_robots() -> None:

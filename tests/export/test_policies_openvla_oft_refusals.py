@@ -219,6 +219,8 @@ def test_a_robot_of_ones_own_gets_the_constants_of_its_shapes_but_not_the_simula
     assert manifest.action.units[:2] == ("m", "m")
     assert manifest.action.kind is ActionKind.EE_DELTA_EULER
     assert not any(camera.rotate_180 for camera in manifest.cameras)
+    again = f"vlaapi export openvla-oft --checkpoint {checkpoint.name} --name our-arm --robot r --control-hz 12.5"
+    assert manifest.source.command == f"{again} --kind ee_delta_euler"
 
 
 def test_shapes_that_fit_several_platforms_must_be_told(written: Callable[[Robot], Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Publishing is all or nothing: a policy whose graph differs, or an export that is killed, never changes what is served."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import hashes, refuse_changes
+from export.bundle import BundleChanged, hashes, refuse_changes
 from export.contract.manifest import Manifest, ManifestError, load_manifest
 from export.golden import GoldenUnfit, load_golden
 from export.parity import ParityBroken
@@ -35,12 +36,15 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "inner" / "model_repository"
 
 
+OLDER = {"schema_version": 1, "policy": "tiny", "family": "tiny", "version": 3, "source": {"sha256": {"3/model.onnx": "0"}}}
+
+
 def bundle_in(repository: Path) -> Path:
     """A bundle that stands for what is served."""
     folder = repository / "tiny"
     (folder / "3").mkdir(parents=True)
     (folder / "3" / "model.onnx").write_bytes(b"served")
-    (folder / "manifest.json").write_text(json.dumps({"schema_version": 1, "source": {"sha256": {"3/model.onnx": "0"}}}))
+    (folder / "manifest.json").write_text(json.dumps(OLDER))
     return folder
 
 
@@ -126,6 +130,26 @@ def test_an_export_that_is_killed_changes_nothing_and_the_next_one_cleans_up(rep
     assert [path.name for path in repository.iterdir()] == ["tiny"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "version", "said"),
+    [
+        ({"family": "act"}, 4, "holds a policy of family act, not tiny: choose another --name or remove it"),
+        ({}, 2, "holds version 3: give it again with --version, or a later one, or remove it"),
+    ],
+)
+def test_another_family_and_a_later_version_are_not_replaced(
+    changes: dict[str, object], version: int, said: str, repository: Path, tmp_path: Path
+) -> None:
+    folder = bundle_in(repository)
+    (folder / "manifest.json").write_text(json.dumps(OLDER | changes))
+    before = hashes(folder)
+    with pytest.raises(PlaceRefused, match=said) as refused:
+        publish(TinyPolicy(folder=tmp_path), repository, version=version)
+    assert "\n" not in str(refused.value)
+    assert hashes(folder) == before
+    assert [path.name for path in repository.parent.iterdir()] == ["model_repository"]
+
+
 def test_a_revision_adds_a_variant_as_a_whole_or_not_at_all(made: Path) -> None:
     folder = made / "tiny"
     before = hashes(folder)
@@ -148,3 +172,18 @@ def test_a_revision_adds_a_variant_as_a_whole_or_not_at_all(made: Path) -> None:
     assert found.variants[2].token_agreement == found.variants[1].token_agreement
     assert {name: digest for name, digest in found.source.sha256.items() if name in before} == before
     assert all(one.is_close for one in verify(folder))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "3/low.onnx", "golden.npz", "manifest.json"])
+def test_a_revision_never_makes_a_damaged_bundle_valid(name: str, made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made / "tiny", tmp_path / "models" / "tiny"))
+    with (folder / name).open("ab") as file:
+        file.write(b"\n")
+    before = (folder / "manifest.json").read_bytes()
+
+    def never(fresh: Path) -> Manifest:
+        raise AssertionError(f"{fresh} was changed")
+
+    with pytest.raises(BundleChanged, match=f"changed since export: {name}"):
+        revise(folder, never)
+    assert (folder / "manifest.json").read_bytes() == before

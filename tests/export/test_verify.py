@@ -1,5 +1,7 @@
 """The committed bundle answers its golden vectors through its own runner; wrong answers, runners and files are refused."""
 
+import importlib.util
+import marshal
 import shutil
 from pathlib import Path
 
@@ -49,6 +51,23 @@ def test_a_changed_file_is_refused_before_anything_runs(copy: Path) -> None:
     (copy / "1" / "runner.py").write_text("raise SystemExit('run!')\n")
     with pytest.raises(BundleChanged, match=r"changed since export: 1/runner\.py"):
         verify(copy)
+
+
+def test_facts_that_were_changed_by_hand_are_refused_before_anything_runs(copy: Path) -> None:
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text.replace('"atol": 0.0001', '"atol": 1000.0'))
+    with pytest.raises(BundleChanged, match=r"changed since export: manifest\.json"):
+        verify(copy)
+
+
+def test_what_is_hashed_is_what_runs_not_bytecode_beside_it(copy: Path) -> None:
+    runner = copy / "1" / "runner.py"
+    cached = Path(importlib.util.cache_from_source(str(runner)))
+    cached.parent.mkdir()
+    evil = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little") + bytes(8) + marshal.dumps(compile("1 / 0", "x", "exec"))
+    cached.write_bytes(evil)  # "unchecked": an importer would never look at the source
+    assert verify(copy)[0].is_close
+    assert cached.read_bytes() == evil
 
 
 def test_inputs_that_the_runner_refuses_are_named() -> None:

@@ -72,6 +72,7 @@ class TinyPolicy:
     pairs: int = 64
     low_precision: bool = False
     changes: dict[str, object] = field(default_factory=dict)
+    options: CheckpointOptions | None = None
 
     def manifest(self, *, version: int, sha256: dict[str, str]) -> Manifest:
         """The facts of `contracts.speaking`, made small."""
@@ -92,6 +93,8 @@ class TinyPolicy:
                     "parameters": {"graph": "low.onnx"},
                 }
             )
+        if self.options is not None:
+            facts["source"]["command"] = self.options.command("tiny", version=version)
         return manifest(facts | self.changes)
 
     def examples(self) -> dict[str, Tensor]:
@@ -136,7 +139,7 @@ def open_checkpoint(options: CheckpointOptions) -> TinyPolicy:
     fault = options.checkpoint / "fault"
     named = Fault[fault.read_text()] if fault.exists() else Fault.NONE
     changes: dict[str, object] = {"policy": options.name, "robots": list(options.robots)}
-    return TinyPolicy(folder=options.checkpoint, fault=named, changes=changes)
+    return TinyPolicy(folder=options.checkpoint, fault=named, changes=changes, options=options)
 
 
 class _Stalled(TinyPolicy):
@@ -152,4 +155,4 @@ class _Stalled(TinyPolicy):
 if __name__ == "__main__":
     from export.publish import publish
 
-    publish(_Stalled(folder=Path(sys.argv[1])), Path(sys.argv[2]), version=2)
+    publish(_Stalled(folder=Path(sys.argv[1])), Path(sys.argv[2]), version=4)

@@ -46,7 +46,12 @@ class LeRobotPolicy:
             version=version,
             family=facts.settings.type,
             description=self.description,
-            source=Source(checkpoint=facts.origin, command=self._command(), licence=facts.licence, sha256=sha256),
+            source=Source(
+                checkpoint=facts.origin,
+                command=facts.options.command(facts.settings.type, version=version),
+                licence=facts.licence,
+                sha256=sha256,
+            ),
             cameras=facts.cameras(),
             instruction=self.instruction,
             state=facts.state(),
@@ -100,12 +105,6 @@ class LeRobotPolicy:
         keys = [found for kind in kinds if (found := self.facts.settings.vector(kind)) is not None]
         spread = [torch.from_numpy(random.normal(0.0, 0.7, (EXAMPLES, size)).astype(np.float32)) for _, size in keys]
         return torch.cat([self.facts.scalings.inputs[key].inverse(part) for (key, _), part in zip(keys, spread, strict=True)], 1)
-
-    def _command(self) -> str:
-        options = self.facts.options
-        robots = " ".join(f"--robot {robot}" for robot in options.robots)
-        rest = f"{robots} --kind {self.facts.kind.value} --control-hz {self.facts.control_hz:g}"
-        return f"vlaapi export {self.facts.settings.type} --checkpoint {self.facts.origin} --name {options.name} {rest}"
 
 
 def _tolerance(action: Scaling) -> float:

@@ -54,7 +54,7 @@ class OpenVlaPolicy:
             description=f"OpenVLA, {parameters / 1e6:,.0f} M parameters, {self._count} tokens of {config.n_action_bins} bins.",
             source=Source(
                 checkpoint=options.checkpoint.resolve().name,
-                command=f"vlaapi export openvla --checkpoint {options.checkpoint.resolve().name} --name {options.name}",
+                command=options.command("openvla", version=version),
                 licence=options.licence or "not stated by the checkpoint",
                 sha256=sha256,
             ),

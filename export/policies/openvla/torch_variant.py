@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from export.bundle import version_folder
+from export.bundle import version_folder, weight_hashes
 from export.contract.manifest import Manifest, load_manifest
 from export.contract.runtime import Variant
 from export.golden import Golden, load_golden
@@ -53,18 +53,20 @@ def write_programs(policy: OpenVlaPolicy, folder: Path, precision: Precision) ->
 
 
 def add_torch_variant(
-    policy: OpenVlaPolicy, folder: Path, *, precision: Precision, provider: str, least_agreement: float
+    policy: OpenVlaPolicy, folder: Path, *, checkpoint: Path, precision: Precision, provider: str, least_agreement: float
 ) -> tuple[Agreement, ...]:
-    """Adds the variant to the bundle in `folder` and serves it; one agreement per output.
+    """Adds the variant to the bundle in `folder` and serves it; one agreement per output. `checkpoint` is what `policy` opened.
 
-    Raises CheckpointError when the bundle is another policy's or fewer than `least_agreement` of the tokens are the original's,
-    RunnerUnavailable without the device, and what `publish.revise` raises; then nothing has changed.
+    Raises CheckpointError when the bundle was made from other weights or fewer than `least_agreement` of the tokens are the
+    original's, RunnerUnavailable without the device, and what `publish.revise` raises; then nothing has changed.
     """
     bundled, opened = load_manifest(folder), policy.manifest(version=1, sha256={})
     if (bundled.family, bundled.action.statistics) != (opened.family, opened.action.statistics):
         raise CheckpointError(f"{folder}: was not published from this checkpoint; export it first")
     if provider == "cuda" and not torch.cuda.is_available():
         raise RunnerUnavailable("PyTorch finds no CUDA device: build on the machine that serves, or for its CPU with --cpu")
+    if weight_hashes(checkpoint) != bundled.source.weights_sha256:
+        raise CheckpointError(f"{checkpoint}: its weights are not those that {folder} was exported from; export it first")
     golden = load_golden(folder)
 
     def change(fresh: Path) -> Manifest:
@@ -73,7 +75,7 @@ def add_torch_variant(
         files = write_programs(policy, served, precision)
         variant = _variant(policy, files, precision=precision, provider=provider)
         share = _share(variant, manifest, golden, served)
-        if share < least_agreement:
+        if not share >= least_agreement:
             raise CheckpointError(
                 f"{variant.name}: {share:.2%} of the tokens are the original's, {least_agreement:.0%} are needed"
             )

@@ -59,7 +59,7 @@ class Facts:
             description=self._description(),
             source=Source(
                 checkpoint=options.checkpoint.resolve().name,
-                command=f"vlaapi export openvla-oft --checkpoint {options.checkpoint.resolve().name} --name {options.name}",
+                command=options.command("openvla-oft", version=version),
                 licence=options.licence or "not stated by the checkpoint",
                 sha256=sha256,
             ),

@@ -8,7 +8,9 @@ neighbours in the batch are answered.
 import importlib.util
 import json
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -56,9 +58,18 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
+class _Source(SourceFileLoader):
+    """Compiles the file itself, which the manifest holds the hash of; bytecode in `__pycache__` is in no manifest."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _runner(folder: Path, parameters: dict[str, str]) -> Any:
     """The runner beside this file by its path: another `runner` on Triton's search path is not it."""
-    spec = importlib.util.spec_from_file_location("served_runner", folder / "runner.py")
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a path that ends in .py always has a spec
-    spec.loader.exec_module(module)  # type: ignore[union-attr]  # the same
+    loader = _Source("served_runner", str(folder / "runner.py"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a loader of source always has a spec
+    loader.exec_module(module)
     return module.Runner(folder, parameters)

@@ -87,11 +87,13 @@ def reference(openvla_tiny: Path, tiny: "OpenVlaPolicy") -> Reference:
 
 
 @pytest.fixture(scope="session")
-def repository(tiny: "OpenVlaPolicy", odd: "OpenVlaPolicy", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(
+    tiny: "OpenVlaPolicy", odd: "OpenVlaPolicy", odd_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A model repository, proven: the reference checkpoint as `tiny`, another architecture as `odd`."""
     folder = tmp_path_factory.mktemp("repository")
     publish(tiny, folder, version=1)
-    publish(odd, folder, version=1)
+    publish(odd, folder, version=1, checkpoint=odd_checkpoint)
     return folder
 
 
@@ -104,7 +106,13 @@ def tiny_graphs(repository: Path) -> Path:
 @pytest.fixture(scope="session")
 def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nothing as published: one letterboxed SigLIP of 42 pixels, grouped heads, five numbers of one key, fp16, three shards."""
-    shape = Shape(
+    return write_checkpoint(tmp_path_factory.mktemp("odd") / "checkpoint", odd_shape())
+
+
+def odd_shape(seed: int = 0) -> "Shape":
+    """Of another `seed` the weights differ and nothing else."""
+    return Shape(
+        seed=seed,
         towers=({"kind": "siglip", "embed_dim": 32, "depth": 3, "num_heads": 2, "mlp_ratio": 2.5},),
         image_size=42,
         text={
@@ -121,7 +129,6 @@ def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dtype=torch.float16,
         shards=3,
     )
-    return write_checkpoint(tmp_path_factory.mktemp("odd") / "checkpoint", shape)
 
 
 @pytest.fixture(scope="session")

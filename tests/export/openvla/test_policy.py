@@ -71,7 +71,10 @@ def test_a_chosen_key_is_the_only_one_served(openvla_tiny: Path) -> None:
 
 
 def test_crop_and_rotation_are_what_the_operator_states(openvla_tiny: Path) -> None:
-    (camera,) = opened(openvla_tiny, crop_area=0.9, rotate_180=True).manifest(version=1, sha256={}).cameras
+    manifest = opened(openvla_tiny, crop_area=0.9, rotate_180=True).manifest(version=2, sha256={})
+    again = f"vlaapi export openvla --checkpoint {openvla_tiny.name} --name tiny --robot franka_panda"
+    assert manifest.source.command == f"{again} --crop-area 0.9 --rotate-180 --version 2"
+    (camera,) = manifest.cameras
     assert (camera.crop_area, camera.rotate_180) == (0.9, True)
 
 

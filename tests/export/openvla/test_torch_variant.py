@@ -13,8 +13,9 @@ from export.contract.manifest import load_manifest
 from export.golden import Golden, load_golden
 from export.python_backend.torch_decode import Runner
 from export.verify import verify
+from tests.export.openvla.conftest import odd_shape
 from tests.export.openvla.test_decode import OUTPUTS
-from tests.export.openvla_checkpoint import PAD
+from tests.export.openvla_checkpoint import PAD, write_checkpoint
 
 pytestmark = [pytest.mark.export, pytest.mark.timeout(400)]  # the first to ask exports two checkpoints
 
@@ -89,6 +90,23 @@ def test_another_checkpoint_is_refused(with_torch: Path, openvla_tiny: Path) -> 
     code, said = _build(with_torch, openvla_tiny, "--cpu")
     assert code == 1
     assert "unknown unnorm key" in said
+
+
+def test_other_weights_of_the_same_shape_are_refused(with_torch: Path, tmp_path: Path) -> None:
+    """Also with statistics that are the same, where nothing but the weights' own hashes tells them apart."""
+    before = (with_torch / "odd" / "manifest.json").read_bytes()
+    other = write_checkpoint(tmp_path / "other", odd_shape(seed=99))
+    code, said = _build(with_torch, other, "--cpu", "--precision", "fp32", "--least-agreement", "0.5")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "its weights are not those that" in said
+    assert (with_torch / "odd" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("share", ["0", "0.49", "nan", "1.1", "-inf"])
+def test_nobody_may_ask_for_too_few_tokens(share: str, with_torch: Path, odd_checkpoint: Path) -> None:
+    code, said = _build(with_torch, odd_checkpoint, "--cpu", "--least-agreement", share)
+    assert code == 2
+    assert "must be from 0.5 to 1" in said
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")

@@ -20,6 +20,7 @@ from export.tensorrt.options import PlanOptions
 from export.tensorrt.typed_graphs import refuse_strayed
 from export.triton_config.of_manifest import config_of
 from export.verify import verify
+from tests.export.contracts import manifest, speaking
 
 pytestmark = pytest.mark.export
 BUNDLE = Path("model_repository/tabletop")
@@ -97,6 +98,15 @@ def test_answers_that_stray_too_far_are_refused() -> None:
     nan = Agreement(tensor="action", max_abs_difference=float("inf"), atol=1e-4, examples=load_golden(BUNDLE).count)
     with pytest.raises(EngineError, match="output action is not finite in this precision"):
         refuse_strayed(manifest, (nan,), 0.9)
+
+
+@pytest.mark.parametrize(("least", "reason"), [(0.5, "no golden example has all its"), (float("nan"), "are asked for")])
+def test_what_was_compared_on_no_example_is_refused(least: float, reason: str) -> None:
+    speaks = manifest(speaking())
+    tokens = Agreement(tensor="tokens", max_abs_difference=9.0, atol=0.0, examples=64, share=0.8, needed_share=0.0)
+    action = Agreement(tensor="action", max_abs_difference=0.0, atol=1e-5, examples=0)
+    with pytest.raises(EngineError, match=reason):
+        refuse_strayed(speaks, (action, tokens), least)
 
 
 @pytest.mark.parametrize(
