@@ -106,6 +106,8 @@ def load_baseline(path: Path) -> Baseline:
     names = [one.name for one in found.figures]
     if len(set(names)) < len(names):
         raise BaselineUnusable(f"{path}: figures: a name stands there twice; {_ADVICE}")
+    if "closed_loop_success" in names and found.episodes is None:
+        raise BaselineUnusable(f"{path}: episodes: a success without them; {_ADVICE}")
     return found
 
 

@@ -56,6 +56,8 @@ def _refusal(path: Path) -> str:
         (lambda whole: whole["figures"].extend(whole["figures"]), "figures: a name stands there twice"),
         (lambda whole: whole.pop("variant"), "variant"),
         (_whole(policy=[]), "policy"),
+        (_whole(episodes=None), "episodes: a success without them"),
+        (_all(value=10**400), "figures.0.value"),
         (_whole(levels=[]), "levels"),
         (_whole(schema_version=2), "schema_version"),
         (_whole(schema_version=True), "schema_version"),
