@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from export.benchmark import gate, table
+from export.benchmark.baseline import load_baseline
 from export.benchmark.failure import BadRange, BenchmarkFailed, NotHere
 from export.benchmark.files import Files
 from export.benchmark.load import Distribution
 from export.benchmark.own_triton import own_triton
 from export.benchmark.ranges import concurrency_levels, request_rates
-from export.benchmark.result import Episodes, Mode, Result
-from export.benchmark.run import Plan, Step, prove, run
+from export.benchmark.result import Conditions, Episodes, Mode, Result, level_name, this_machine
+from export.benchmark.run import Plan, Step, prove, run, settings_of
 from export.benchmark.trials import AGREEING, Trials
 from export.benchmark.yardstick import Yardstick, can_measure
 from export.contract.manifest import Manifest, ManifestError, load_manifest
@@ -42,7 +43,12 @@ console = Console(soft_wrap=True, highlight=False, emoji=False)
 Repository = Annotated[Path, typer.Option(help="Where bundles live.")]
 Address = Annotated[str | None, typer.Option("--triton", help="HOST:PORT of a Triton's gRPC; without it one is started.")]
 Venv = Annotated[Path, typer.Option(envvar="VLA_TRITON_VENV", help="The environment of the Triton that is started.")]
-Clients = Annotated[str | None, typer.Option(help="Closed loop: FROM:TO:STEP clients.")]
+Clients = Annotated[
+    str | None,
+    typer.Option(
+        help="Closed loop: FROM:TO:STEP clients.", show_default=f"{DEFAULT_CONCURRENCY}; none with --request-rate-range"
+    ),
+]
 Rates = Annotated[str | None, typer.Option(help="Open loop: FROM:TO:STEP requests a second.")]
 Spacing = Annotated[Distribution, typer.Option(help="How open-loop arrivals are spaced.")]
 Batch = Annotated[int, typer.Option(help="Examples in one request.")]
@@ -102,7 +108,7 @@ def benchmark(
         verdict = _benchmark(
             Asked(
                 folder=folder,
-                triton=triton,
+                triton=_address(triton),
                 triton_venv=triton_venv,
                 steps=_steps(concurrency_range, request_rate_range),
                 trials=_trials(measurement_interval_ms, stability_percentage, max_trials),
@@ -123,8 +129,10 @@ def benchmark(
 
 def _benchmark(asked: Asked) -> gate.Verdict | None:
     """Everything but the words. The baseline and the bundle are read before anything is started."""
-    before = None if asked.baseline is None else gate.load_baseline(asked.baseline)
+    before = None if asked.baseline is None else load_baseline(asked.baseline)
     manifest = load_manifest(asked.folder)
+    if before is not None:
+        before.comparable(_conditions(asked, manifest))
     verdict = None
     with _triton(asked) as address:
         for attempt in range(1, asked.attempts + 1):
@@ -138,6 +146,19 @@ def _benchmark(asked: Asked) -> gate.Verdict | None:
     return verdict
 
 
+def _conditions(asked: Asked, manifest: Manifest) -> Conditions:
+    """What the run will have been measured under, known beforehand; how many episodes only where they can be driven."""
+    return Conditions(
+        policy=manifest.policy,
+        variant=manifest.served,
+        precision=manifest.served_variant.precision,
+        settings=settings_of(asked.trials, asked.batch, asked.distribution),
+        levels=tuple(level_name(step.mode, step.value) for step in asked.steps),
+        episodes=asked.episodes,
+        machine=this_machine(),
+    )
+
+
 def _measured(asked: Asked, manifest: Manifest, address: str) -> Result:
     plan = _plan(asked, manifest, address)
     proof = prove(plan)
@@ -147,7 +168,7 @@ def _measured(asked: Asked, manifest: Manifest, address: str) -> Result:
 
 def _show(result: Result, verdict: gate.Verdict | None, files: Files) -> None:
     """The tables, what else there is to know, and every file written."""
-    console.print(table.latency_table(result), table.breakdown_table(result))
+    console.print(table.latency_table(result), table.breakdown_table(result), table.figures_table(result))
     for line in (*table.remarks(result), *(f"wrote {path}" for path in files.write(result))):
         console.print(line, markup=False)
     for line in () if verdict is None else table.verdict_lines(verdict):
@@ -187,13 +208,23 @@ def _drive(environment: str, asked: Asked, address: str) -> Episodes:
 
 
 def _steps(concurrency: str | None, rates: str | None) -> tuple[Step, ...]:
-    clients = concurrency or (None if rates else DEFAULT_CONCURRENCY)
+    clients = DEFAULT_CONCURRENCY if concurrency is None and rates is None else concurrency
     closed = () if clients is None else concurrency_levels(clients)
     opened = () if rates is None else request_rates(rates)
     return (
         *(Step(mode=Mode.CONCURRENCY, value=value) for value in closed),
         *(Step(mode=Mode.REQUEST_RATE, value=value) for value in opened),
     )
+
+
+def _address(text: str | None) -> str | None:
+    """Raises BadRange."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host.strip() or not port.isascii() or not port.isdigit():
+        raise BadRange(f"triton {text!r}: write HOST:PORT, or leave it out and one is started")
+    return text
 
 
 def _trials(interval_ms: int, percentage: float, most: int) -> Trials:

@@ -5,7 +5,7 @@ BenchmarkFailed
 ├── TritonFailed      Triton is not there, stopped answering, or does not know the policy
 ├── NothingAnswered   every request of a level was refused
 ├── GeneratorOverrun  the rate is far beyond what the server can do
-├── BaselineUnusable  the file to compare with is none
+├── BaselineUnusable  the file to compare with is none, or says nothing about this run
 └── NotHere           something that was asked for is not on this machine
 """
 
@@ -31,7 +31,7 @@ class GeneratorOverrun(BenchmarkFailed):
 
 
 class BaselineUnusable(BenchmarkFailed):
-    """A baseline that is missing, or that no benchmark wrote."""
+    """A baseline that is missing, that no benchmark wrote, or that is of another load, policy or setting."""
 
 
 class NotHere(BenchmarkFailed):

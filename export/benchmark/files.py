@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.benchmark.baseline import baseline_json
 from export.benchmark.csv_file import csv_text
-from export.benchmark.gate import baseline_json
 from export.benchmark.plot import write_plot
 from export.benchmark.result import Result
 from export.bundle import BENCHMARK_FILE
 
 PLOT_FILE = "benchmark.png"
-# Eight of ten runs on two cores at a load of 5 to 10 lay within these; a second attempt is for the others (docs/LOG.md).
+# Eight of ten runs on two cores at a load of 5 to 10 lay within these; further attempts are for the others (docs/LOG.md).
+# The graph against the reference repeats within 10 %; the rest of its tolerance is for processors that do one of them better.
 TOLERANCES = {
     "closed_loop_success": 0.1,
+    "in_process_over_reference_p10": 0.9,
     "served_over_in_process_p10": 0.5,
     "throughput_c8_over_in_process": 0.5,
     "throughput_c8_over_c1": 0.4,

@@ -1,35 +1,25 @@
 """Is this run worse than a baseline by more than a tolerance? One line per figure that is.
 
-A baseline is any JSON that a benchmark wrote; a figure in it may carry its own tolerance. Ratios are always compared, absolute
-numbers only where both runs are from the same kind of machine. A figure that the baseline has and this run lacks is broken, too.
+Ratios are always compared, absolute numbers only where both runs are from the same kind of machine. A figure that the baseline
+has and this run lacks is broken, too. What is no comparison at all is refused by `baseline`.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
+from export.benchmark.baseline import Baseline, BaselineFigure
 from export.benchmark.failure import BadRange, BaselineUnusable
-from export.benchmark.result import SCHEMA_VERSION, Figure, Machine, Result
+from export.benchmark.result import Figure, Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`broken` is empty when nothing got worse. `skipped` are absolute numbers of another machine."""
+    """`broken` is empty when nothing got worse. `skipped`: absolute numbers of another machine; `unstable` ones were judged."""
 
     compared: int
     broken: tuple[str, ...]
     skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """What is compared with."""
-
-    policy: str
-    machine: Machine
-    figures: tuple[Figure, ...]
+    unstable: tuple[str, ...] = ()
 
 
 def parse_tolerance(text: str) -> float:
@@ -43,50 +33,23 @@ def parse_tolerance(text: str) -> float:
     return share
 
 
-def load_baseline(path: Path) -> Baseline:
-    """Raises BaselineUnusable."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["schema_version"] != SCHEMA_VERSION:
-            raise BaselineUnusable(f"{path}: schema_version is {found['schema_version']}, not {SCHEMA_VERSION}; record it again")
-        figures = tuple(Figure(**one) for one in found["figures"])
-        return Baseline(policy=found["policy"], machine=Machine(**found["machine"]), figures=figures)
-    except OSError as error:
-        raise BaselineUnusable(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BaselineUnusable(f"{path}: no benchmark's JSON ({type(error).__name__}: {error})") from None
-
-
-def baseline_json(result: Result, tolerances: dict[str, float]) -> str:
-    """A baseline that holds on any machine: the ratios of a run, each with a tolerance of its own where `tolerances` has one."""
-    figures = [{**asdict(one), "tolerance": tolerances.get(one.name)} for one in result.figures() if one.is_portable]
-    whole = {
-        "schema_version": SCHEMA_VERSION,
-        "policy": result.policy,
-        "measured_at": result.measured_at,
-        "machine": asdict(result.machine),
-        "settings": result.settings,
-        "figures": [{**figure, "value": float(f"{figure['value']:.4g}")} for figure in figures],
-    }
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-
-
 def judge(result: Result, baseline: Baseline, tolerance: float) -> Verdict:
-    """Compares every figure of the baseline. Raises BaselineUnusable for another policy's."""
-    if baseline.policy != result.policy:
-        raise BaselineUnusable(f"the baseline is of {baseline.policy}, this is {result.policy}")
+    """Compares every figure of the baseline. Raises BaselineUnusable for one of another policy, load or setting."""
     found = {figure.name: figure for figure in result.figures()}
-    is_same = baseline.machine == result.machine
-    wanted = [one for one in baseline.figures if one.is_portable or is_same]
+    wanted = baseline.comparable(result.conditions)
+    for one in wanted:
+        if one.name in found and found[one.name].is_higher_better != one.is_higher_better:
+            raise BaselineUnusable(f"{one.name}: the baseline says that {'more' if one.is_higher_better else 'less'} is better")
     reasons = [_reason(one, found.get(one.name), tolerance if one.tolerance is None else one.tolerance) for one in wanted]
     return Verdict(
         compared=len(wanted),
         broken=tuple(reason for reason in reasons if reason is not None),
         skipped=tuple(one.name for one in baseline.figures if one not in wanted),
+        unstable=tuple(one.name for one in wanted if one.name in found and not (one.is_stable and found[one.name].is_stable)),
     )
 
 
-def _reason(baseline: Figure, found: Figure | None, tolerance: float) -> str | None:
+def _reason(baseline: BaselineFigure, found: Figure | None, tolerance: float) -> str | None:
     """Why the figure is worse than it may be, or None."""
     if found is None:
         return f"{baseline.name}: not measured in this run, the baseline has {baseline.value:.4g}"

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from export.benchmark.plot_labels import name_levels
 from export.benchmark.result import Level, Mode, Result
 
 _PERCENTILES = {"p50_us": ("p50", "#1b6ca8"), "p90_us": ("p90", "#e08a1e"), "p99_us": ("p99", "#b3261e")}
-_STYLES = {Mode.CONCURRENCY: ("o-", "clients"), Mode.REQUEST_RATE: ("s--", "requests/s")}
+_STYLES = {Mode.CONCURRENCY: ("o", "-", "clients"), Mode.REQUEST_RATE: ("s", "--", "requests/s")}
+LEAST_FOR_A_LINE = 3  # between two points nothing was measured
 _PARTS = {
     "queue": "#e08a1e",
     "compute input": "#9ecae1",
@@ -29,38 +31,34 @@ def write_plot(result: Result, path: Path) -> None:
     figure = Figure(figsize=(12.5, 5.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     curve, breakdown = figure.subplots(1, 2)
-    _draw_curve(curve, result.levels)
+    draw_curve(curve, result.levels)
     if result.in_process is not None:
         curve.axhline(result.in_process.p50_us / 1000, color="#555555", linestyle=":", linewidth=1, label="p50, in process")
-    curve.legend(fontsize=8)
+    curve.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.13))  # below: it covers nothing
     _draw_breakdown(breakdown, result.levels)
     figure.suptitle(
         f"{result.policy} {result.version} ({result.variant}), Triton {result.triton['version']}, "
         f"batch {result.settings['batch_size']} · {result.machine.cpus}× {result.machine.cpu}",
         fontsize=10,
     )
+    figure.draw_without_rendering()  # from here on it is known where everything lies
+    figure.set_layout_engine("none")
+    name_levels(curve, result.levels)
     figure.savefig(path)
 
 
-def _draw_curve(axes: Axes, levels: Sequence[Level]) -> None:
-    for mode, (style, words) in _STYLES.items():
+def draw_curve(axes: Axes, levels: Sequence[Level]) -> None:
+    """Percentiles of each mode; a line only where there are levels enough for one."""
+    for mode, (marker, line, words) in _STYLES.items():
         chosen = [level for level in levels if level.mode is mode]
-        if not chosen:
-            continue
         rates = [level.figures.inferences_per_s for level in chosen]
-        for field, (name, colour) in _PERCENTILES.items():
+        for field, (name, colour) in _PERCENTILES.items() if chosen else ():
             values = [getattr(level.figures.latency, field) / 1000 for level in chosen]
-            axes.plot(rates, values, style, color=colour, label=f"{name}, {words}", markersize=4)
-        for level, rate in zip(chosen, rates, strict=True):
-            axes.annotate(
-                f"{level.value:g}{'' if level.is_stable else ' unstable'}",
-                (rate, level.figures.latency.p99_us / 1000),
-                textcoords="offset points",
-                xytext=(6, 2),
-                fontsize=8,
-            )
+            style = line if len(chosen) >= LEAST_FOR_A_LINE else "none"
+            axes.plot(rates, values, marker=marker, linestyle=style, color=colour, label=f"{name}, {words}", markersize=4)
     axes.set(title="latency by throughput", xlabel="inferences per second", ylabel="milliseconds")
-    axes.margins(x=0.08, y=0.12)
+    axes.margins(x=0.1, y=0.15)
+    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
 
@@ -71,7 +69,7 @@ def _draw_breakdown(axes: Axes, levels: Sequence[Level]) -> None:
     for name, values in zip(_PARTS, zip(*(_parts_ms(level) for level in levels), strict=True), strict=True):
         axes.bar(places, values, bottom=bottom, label=name, color=_PARTS[name], width=0.6)
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    axes.set_xticks(places, [f"{level.value:g}\n{_STYLES[level.mode][1]}" for level in levels], fontsize=8)
+    axes.set_xticks(places, [f"{level.value:g}\n{_STYLES[level.mode][2]}" for level in levels], fontsize=8)
     axes.set(title="an average request", ylabel="milliseconds", ylim=(0, max(bottom) * 1.25))
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)

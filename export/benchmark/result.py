@@ -26,6 +26,11 @@ class Mode(StrEnum):
     REQUEST_RATE = "request_rate"
 
 
+def level_name(mode: Mode, value: float) -> str:
+    """Short: c8, r150."""
+    return f"{'c' if mode is Mode.CONCURRENCY else 'r'}{value:g}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """One point of the curve: `value` clients, or requests a second."""
@@ -40,8 +45,8 @@ class Level:
 
     @property
     def name(self) -> str:
-        """Short, as in figures: c8, r150."""
-        return f"{'c' if self.mode is Mode.CONCURRENCY else 'r'}{self.value:g}"
+        """As in figures."""
+        return level_name(self.mode, self.value)
 
     @property
     def network_us(self) -> float:
@@ -52,12 +57,16 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InProcess:
-    """The same graph in this process, one example at a time: what serving is compared with."""
+    """The same graph in this process, one example at a time: what serving is compared with.
+
+    `reference_p10_us` is what a fixed computation took meanwhile.
+    """
 
     runs: int
     p50_us: float
     p99_us: float
     p10_us: float
+    reference_p10_us: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +90,30 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A number to compare by. `tolerance` is this figure's own, a share of the baseline; None: the one that the caller gives."""
+    """A number to compare by. `tolerance` is this figure's own, a share of the baseline; None: the one that the caller gives.
+
+    `is_stable` is false where it rests on a level that did not settle.
+    """
 
     name: str
     value: float
     is_higher_better: bool
     is_portable: bool
     tolerance: float | None = None
+    is_stable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What two runs must share before their figures mean the same. `levels` are names such as c8; `episodes` closed-loop runs."""
+
+    policy: str
+    variant: str
+    precision: str
+    settings: dict[str, Any]
+    levels: tuple[str, ...]
+    episodes: int | None
+    machine: Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +123,7 @@ class Result:
     policy: str
     version: int
     variant: str
+    precision: str
     served_sha256: str  # of the variant's first file: which graph this was
     measured_at: str
     machine: Machine
@@ -107,6 +134,19 @@ class Result:
     levels: tuple[Level, ...]
     episodes: Episodes | None
     not_measured: tuple[str, ...] = ()  # what was asked for and could not be, a line each
+
+    @property
+    def conditions(self) -> Conditions:
+        """Under which it was measured."""
+        return Conditions(
+            policy=self.policy,
+            variant=self.variant,
+            precision=self.precision,
+            settings=self.settings,
+            levels=tuple(level.name for level in self.levels),
+            episodes=None if self.episodes is None else self.episodes.episodes,
+            machine=self.machine,
+        )
 
     def figures(self) -> tuple[Figure, ...]:
         """What a later run is compared by, in a fixed order."""
@@ -126,15 +166,16 @@ def this_machine() -> Machine:
     return Machine(cpu=next(iter(names), platform.machine()), cpus=len(os.sched_getaffinity(0)), system=platform.system())
 
 
-def _ratios(result: Result) -> list[Figure]:
-    found = []
+def _ratios(result: Result) -> Iterator[Figure]:
     if result.episodes is not None:
         success = result.episodes.succeeded / result.episodes.episodes
-        found.append(Figure(name="closed_loop_success", value=success, is_higher_better=True, is_portable=True))
+        yield Figure(name="closed_loop_success", value=success, is_higher_better=True, is_portable=True)
     asked = sum(level.figures.requests + sum(level.figures.refused.values()) for level in result.levels)
     refused = sum(sum(level.figures.refused.values()) for level in result.levels)
-    found.append(Figure(name="refused_share", value=refused / asked, is_higher_better=False, is_portable=True))
-    return [*found, *_ratios_of_best(result)]
+    yield _ratio("refused_share", refused / asked, *result.levels)
+    if (alone := result.in_process) is not None:
+        yield _ratio("in_process_over_reference_p10", alone.p10_us / alone.reference_p10_us)
+    yield from _ratios_of_best(result)
 
 
 def _ratios_of_best(result: Result) -> Iterator[Figure]:
@@ -144,28 +185,35 @@ def _ratios_of_best(result: Result) -> Iterator[Figure]:
         return
     alone, most = clients.get(1), clients[max(clients)]
     if alone is not None and result.in_process is not None:
-        served = alone.best.p10_us / result.in_process.p10_us
-        yield Figure(name="served_over_in_process_p10", value=served, is_higher_better=False, is_portable=True)
+        yield _ratio("served_over_in_process_p10", alone.best.p10_us / result.in_process.p10_us, alone)
     if result.in_process is not None:
         gain = most.best.inferences_per_s * result.in_process.p10_us / US
-        yield Figure(name=f"throughput_{most.name}_over_in_process", value=gain, is_higher_better=True, is_portable=True)
+        yield _ratio(f"throughput_{most.name}_over_in_process", gain, most, is_higher_better=True)
     if alone is not None and most is not alone:
         gain = most.best.inferences_per_s / alone.best.inferences_per_s
-        yield Figure(name=f"throughput_{most.name}_over_c1", value=gain, is_higher_better=True, is_portable=True)
+        yield _ratio(f"throughput_{most.name}_over_c1", gain, alone, most, is_higher_better=True)
 
 
-def _absolutes(level: Level) -> list[Figure]:
-    latency = level.figures.latency
-    values = {"p50_us": latency.p50_us, "p99_us": latency.p99_us}
-    return [
-        Figure(
-            name=f"inferences_per_s_{level.name}", value=level.figures.inferences_per_s, is_higher_better=True, is_portable=False
-        ),
-        *(
-            Figure(name=f"{name}_{level.name}", value=value, is_higher_better=False, is_portable=False)
-            for name, value in values.items()
-        ),
-    ]
+def _ratio(name: str, value: float, *levels: Level, is_higher_better: bool = False) -> Figure:
+    """A figure for any machine that rests on `levels`."""
+    is_stable = all(level.is_stable for level in levels)
+    return Figure(name=name, value=value, is_higher_better=is_higher_better, is_portable=True, is_stable=is_stable)
+
+
+def _absolutes(level: Level) -> Iterator[Figure]:
+    found, latency = level.figures, level.figures.latency
+    for name, value in (
+        ("inferences_per_s", found.inferences_per_s),
+        ("p50_us", latency.p50_us),
+        ("p99_us", latency.p99_us),
+    ):
+        yield Figure(
+            name=f"{name}_{level.name}",
+            value=value,
+            is_higher_better=name == "inferences_per_s",
+            is_portable=False,
+            is_stable=level.is_stable,
+        )
 
 
 def _rounded(value: Any) -> Any:

@@ -70,11 +70,12 @@ def run(plan: Plan, proof: ServedProof, tell: Callable[[str], None]) -> Result:
         policy=manifest.policy,
         version=manifest.version,
         variant=manifest.served,
+        precision=manifest.served_variant.precision,
         served_sha256=manifest.source.sha256[f"{manifest.version}/{manifest.served_variant.files[0]}"],
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=this_machine(),
         triton={"version": version, "address": plan.address},
-        settings=_settings(plan),
+        settings=settings_of(plan.trials, plan.batch, plan.distribution),
         parity=proof.agreements,
         in_process=None if plan.yardstick is None else plan.yardstick.found(),
         levels=levels,
@@ -94,13 +95,14 @@ def _episodes(plan: Plan, tell: Callable[[str], None]) -> tuple[Episodes | None,
         return None, (str(reason),)
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
+def settings_of(trials: Trials, batch: int, distribution: Distribution) -> dict[str, Any]:
+    """In the command's own words."""
     return {
-        "measurement_interval_ms": plan.trials.interval_s * 1000,
-        "stability_percentage": plan.trials.stability * 100,
-        "max_trials": plan.trials.max_trials,
-        "batch_size": plan.batch,
-        "request_distribution": plan.distribution.value,
+        "measurement_interval_ms": trials.interval_s * 1000,
+        "stability_percentage": trials.stability * 100,
+        "max_trials": trials.max_trials,
+        "batch_size": batch,
+        "request_distribution": distribution.value,
     }
 
 

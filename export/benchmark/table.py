@@ -1,4 +1,4 @@
-"""A result for the terminal: two lines per level, in milliseconds, and below them what the reader must know to trust it.
+"""A result for the terminal: two lines per level, in milliseconds, the ratios, and below what the reader must know to trust it.
 
 Knows no file; `commands` prints what it gets.
 """
@@ -14,6 +14,8 @@ from export.benchmark.result import Level, Mode, Result
 BUSY_CORES = 0.85
 _LATENCY = ("load", "inf/s", "avg", "p50", "p90", "p99", "cores", "trials")
 _BREAKDOWN = ("load", "queue", "input", "infer", "output", "network", "client", "batch")
+_WORDS = ("load", "trials", "figure", "rests")
+_FIGURES = ("figure", "value", "rests")
 
 
 def latency_table(result: Result) -> Table:
@@ -27,10 +29,20 @@ def breakdown_table(result: Result) -> Table:
     return _table("an average request, ms", _BREAKDOWN, [_breakdown_row(level) for level in result.levels])
 
 
+def figures_table(result: Result) -> Table:
+    """The ratios that hold on any machine, and whether the levels that they rest on had settled."""
+    rows = [
+        [one.name, f"{one.value:.4g}", "" if one.is_stable else "on an unstable level"]
+        for one in result.figures()
+        if one.is_portable
+    ]
+    return _table("for any machine", _FIGURES, rows)
+
+
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("load", "trials") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in _WORDS else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table
@@ -54,6 +66,8 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """What the gate says."""
     if verdict.skipped:
         yield f"not compared, because the baseline is from another machine: {', '.join(verdict.skipped)}"
+    if verdict.unstable:
+        yield f"judged on numbers that did not settle: {', '.join(verdict.unstable)}"
     yield from (f"worse: {reason}" for reason in verdict.broken)
     if not verdict.broken:
         yield f"no worse than the baseline in {verdict.compared} figures"

@@ -78,7 +78,8 @@ def test_a_run_that_is_no_worse_ends_with_0_and_a_worse_one_with_1_and_reasons(o
         if figure["name"].startswith("served_over"):
             figure.update(value=1e-6, tolerance=0.1)
     bad.write_text(json.dumps(baseline))
-    words = (*QUICK, "--episodes", "0", "--triton", address, "--concurrency-range", "1:2", "--out", str(out))
+    levels = ("--concurrency-range", "1:2", "--request-rate-range", "20")
+    words = (*QUICK, "--episodes", "0", "--triton", address, *levels, "--out", str(out))
     assert _run(*words, "--baseline", str(good)).exit_code == 0
     worse = _run(*words, "--baseline", str(bad), "--attempts", "2")
     assert worse.exit_code == 1
@@ -91,6 +92,10 @@ def test_a_run_that_is_no_worse_ends_with_0_and_a_worse_one_with_1_and_reasons(o
     ("words", "complaint"),
     [
         (("--concurrency-range", "8:1"), "concurrency range '8:1'"),
+        (("--concurrency-range", ""), "concurrency range ''"),
+        (("--request-rate-range", ""), "request rate range ''"),
+        (("--triton", ""), "triton ''"),
+        (("--triton", "host:"), "triton 'host:'"),
         (("--request-rate-range", "fast"), "request rate range 'fast'"),
         (("--tolerance", "15"), "tolerance '15'"),
         (("--baseline", "/nowhere/b.json"), "/nowhere/b.json: No such file"),
@@ -108,6 +113,18 @@ def test_a_wrong_word_ends_with_2_and_one_line(words: tuple[str, ...], complaint
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
     assert complaint in line
+
+
+def test_the_help_says_how_many_clients_there_are_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "1:8:7; none with --request-rate-range" in _run("--help").output
+
+
+def test_a_run_that_could_not_be_compared_is_refused_before_it_starts(out: Path) -> None:
+    done = _run(*QUICK, "--concurrency-range", "1", "--triton", "127.0.0.1:1", "--baseline", str(out / "benchmark.json"))
+    assert done.exit_code == 2
+    (line,) = done.output.strip().splitlines()
+    assert "not comparable: levels is c1, the baseline's c1, c2, r20" in line
 
 
 def test_an_environment_whose_package_is_missing_is_said_and_the_rest_is_measured(

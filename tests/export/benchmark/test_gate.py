@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark.failure import BadRange, BaselineUnusable
-from export.benchmark.gate import Baseline, baseline_json, judge, load_baseline, parse_tolerance
+from export.benchmark.baseline import Baseline, baseline_json, load_baseline
+from export.benchmark.failure import BadRange
+from export.benchmark.gate import judge, parse_tolerance
 from export.benchmark.result import Episodes, InProcess, Mode, Result
 from tests.export.benchmark.making import MACHINE, level, result
 
@@ -66,16 +67,34 @@ def test_a_figure_that_was_not_measured_is_broken(baseline: Baseline) -> None:
     assert reason == "closed_loop_success: not measured in this run, the baseline has 1"
 
 
+def test_a_graph_that_got_slower_is_worse_on_any_machine_although_serving_it_is_no_slower_than_running_it(tmp_path: Path) -> None:
+    elsewhere = _recorded(tmp_path, result(machine=replace(MACHINE, cpu="another")))
+    slow = result(level(1, latency_s=0.02, count=20), level(8, count=30, latency_s=0.02), in_process=_in_process(10_000.0))
+    (reason,) = judge(slow, elsewhere, 0.9).broken
+    assert reason.startswith("in_process_over_reference_p10: 5, at most 0.95")
+
+
+def test_levels_that_did_not_settle_are_judged_and_it_is_said(baseline: Baseline) -> None:
+    shaky = result(level(1), level(8, count=300, is_stable=False))
+    verdict = judge(shaky, baseline, 0.15)
+    assert verdict.broken == ()
+    assert "throughput_c8_over_c1" in verdict.unstable
+    assert "served_over_in_process_p10" not in verdict.unstable
+    marks = {one["name"]: one["is_stable"] for one in json.loads(shaky.json())["figures"]}
+    assert (marks["p50_us_c8"], marks["p50_us_c1"], marks["throughput_c8_over_c1"]) == (False, True, False)
+
+
 def test_absolute_numbers_of_another_machine_are_not_compared(tmp_path: Path) -> None:
     elsewhere = _recorded(tmp_path, result(machine=replace(MACHINE, cpu="a faster one")))
-    slow = result(level(1, latency_s=0.02), level(8, count=300, latency_s=0.02), in_process=_in_process(10_000.0))
+    twice = replace(_in_process(2_000.0), reference_p10_us=4_000.0)
+    slow = result(level(1, count=100, latency_s=0.004), level(8, count=150, latency_s=0.02), in_process=twice)
     verdict = judge(slow, elsewhere, 0.15)
     assert verdict.broken == ()
     assert "p50_us_c1" in verdict.skipped
 
 
 def _in_process(p50_us: float) -> InProcess:
-    return InProcess(runs=100, p50_us=p50_us, p99_us=p50_us, p10_us=p50_us)
+    return InProcess(runs=100, p50_us=p50_us, p99_us=p50_us, p10_us=p50_us, reference_p10_us=2000.0)
 
 
 def test_a_portable_baseline_holds_ratios_only_with_tolerances_of_their_own(tmp_path: Path) -> None:
@@ -85,27 +104,6 @@ def test_a_portable_baseline_holds_ratios_only_with_tolerances_of_their_own(tmp_
     assert all(figure.is_portable for figure in found.figures)
     assert judge(result(level(1, latency_s=0.003), level(8, count=300)), found, 0.15).broken == ()
     assert judge(result(level(1, latency_s=0.0033), level(8, count=300)), found, 0.15).broken != ()
-
-
-def test_a_baseline_of_another_policy_is_refused(baseline: Baseline) -> None:
-    with pytest.raises(BaselineUnusable, match="of tabletop, this is other"):
-        judge(result(policy="other"), baseline, 0.15)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "no JSON", "[]", "{}", '{"schema_version": 9}', '{"schema_version": 1, "policy": "p", "machine": {}, "figures": [{}]}'],
-)
-def test_a_file_that_no_benchmark_wrote_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "b.json").write_text(text)
-    with pytest.raises(BaselineUnusable, match=r"b\.json: ") as refused:
-        load_baseline(tmp_path / "b.json")
-    assert "\n" not in str(refused.value)
-
-
-def test_a_missing_baseline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BaselineUnusable, match="No such file"):
-        load_baseline(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(("text", "share"), [("15%", 0.15), ("0.15", 0.15), ("0", 0.0), ("0%", 0.0)])

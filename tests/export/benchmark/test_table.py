@@ -7,7 +7,7 @@ from rich.console import Console
 
 from export.benchmark.gate import Verdict
 from export.benchmark.result import Mode
-from export.benchmark.table import breakdown_table, latency_table, remarks, verdict_lines
+from export.benchmark.table import breakdown_table, figures_table, latency_table, remarks, verdict_lines
 from tests.export.benchmark.making import SERVER, level, result
 
 
@@ -23,6 +23,17 @@ def test_every_level_is_shown_uncut_on_eighty_columns() -> None:
     assert "…" not in shown
     assert "1024 clients" in shown
     assert "3, unstable" in shown
+
+
+def test_a_figure_that_rests_on_an_unstable_level_is_marked() -> None:
+    shown = _shown(figures_table(result(level(1), level(8, count=300, is_stable=False)))).splitlines()
+    marked = {line.split()[0] for line in shown if "on an unstable level" in line}
+    assert marked == {"refused_share", "throughput_c8_over_in_process", "throughput_c8_over_c1"}
+
+
+def test_a_verdict_on_unstable_numbers_says_so() -> None:
+    lines = list(verdict_lines(Verdict(compared=3, broken=(), skipped=(), unstable=("a", "b"))))
+    assert lines == ["judged on numbers that did not settle: a, b", "no worse than the baseline in 3 figures"]
 
 
 def test_doubts_are_said() -> None:
