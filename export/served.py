@@ -24,6 +24,7 @@ from export.progress import counted
 TIMEOUT_S = 120.0
 AT_ONCE = 32  # under the queue's bound of 64
 LARGEST_REQUEST = 8  # examples
+_LOOKS, _BETWEEN_LOOKS_S = 40, 0.05
 
 
 class TritonFailed(Exception):  # noqa: N818 -- reads as what happened
@@ -74,7 +75,7 @@ async def _verify(manifest: Manifest, golden: Golden, address: str) -> ServedPro
             runs = [await _run(client, manifest, golden, rows=rows, at_once=1, tick=tick) for rows in (one_by_one, together)]
             before = await _runs_by_size(client, manifest)
             runs.append(await _run(client, manifest, golden, rows=one_by_one, at_once=AT_ONCE, tick=tick))
-            after = await _runs_by_size(client, manifest)
+            after = await _counted(client, manifest, before, golden.count)
         agreements = worst([measure(run, golden.outputs, manifest, manifest.served_variant) for run in runs])
         joined = [size for size, count in after.items() if count > before.get(size, 0)]
         return ServedProof(agreements=agreements, largest_batch=max(joined, default=0))
@@ -112,6 +113,18 @@ async def _runs_by_size(client: triton.InferenceServerClient, manifest: Manifest
     """How many runs of each batch size there were since Triton started."""
     found: Any = await client.get_inference_statistics(manifest.policy, str(manifest.version))
     return {int(one.batch_size): int(one.compute_infer.count) for one in found.model_stats[0].batch_stats}
+
+
+async def _counted(
+    client: triton.InferenceServerClient, manifest: Manifest, before: dict[int, int], examples: int
+) -> dict[int, int]:
+    """The same once `examples` more are in it: Triton answers a request first and counts it a little later."""
+    for _ in range(_LOOKS):
+        after = await _runs_by_size(client, manifest)
+        if sum(size * (count - before.get(size, 0)) for size, count in after.items()) >= examples:
+            break
+        await asyncio.sleep(_BETWEEN_LOOKS_S)
+    return after
 
 
 def _first_line(text: str) -> str:

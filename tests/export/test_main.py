@@ -5,6 +5,7 @@ import json
 import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -176,17 +177,21 @@ def test_a_repository_that_is_a_file_is_named(tiny: typer.Typer, tmp_path: Path)
     assert "Errno" not in result.stdout
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more bytes than this, as with a quota."""
+    """No file may have more bytes than this, as with a quota: not the test's own report either, so keep it short."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_has_no_room_is_named(tiny: typer.Typer, tmp_path: Path, small_files: None) -> None:
-    result = CliRunner().invoke(tiny, ["--checkpoint", str(tmp_path), "--name", "m", "--repository", str(tmp_path / "models")])
+def test_a_file_that_has_no_room_is_named(tiny: typer.Typer, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(tmp_path), "--name", "m", "--repository", str(tmp_path / "models")]
+    with small_files():
+        result = CliRunner().invoke(tiny, words)
     assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
     assert "/m/golden.npz: File too large" in result.stdout
     assert "Errno" not in result.stdout

@@ -8,7 +8,8 @@ import pytest
 import tritonclient.grpc.aio as client
 
 from export.contract.manifest import load_manifest
-from export.served import ask, verify_served
+from export.served import ask
+from tests.export.batched import proven_in_batches
 from tests.export.lerobot_checkpoints import FIXTURES, TOLERANCE, asked, furthest
 
 pytestmark = pytest.mark.export
@@ -23,7 +24,7 @@ def triton_address(serve: Callable[[Path], str], act_bundle: Path, smolvla_bundl
 
 @pytest.mark.parametrize("name", BOTH)
 def test_the_golden_vectors_come_back_as_the_original_answered(name: str, lerobot_repository: Path, triton_address: str) -> None:
-    proof = verify_served(lerobot_repository / name, triton_address)
+    proof = proven_in_batches(lerobot_repository / name, triton_address)
     assert all(one.is_close for one in proof.agreements)
     assert proof.largest_batch > 1
 

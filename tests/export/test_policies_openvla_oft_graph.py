@@ -132,8 +132,11 @@ def test_triton_batches_many_callers_and_answers_each_as_the_original(bundle: Pa
             (statistics,) = (await client.get_inference_statistics(manifest.policy)).model_stats
             return found, max(one.batch_size for one in statistics.batch_stats if one.compute_infer.count)
 
-    found, largest_batch = asyncio.run(all_at_once())
-    assert np.abs(np.concatenate(found) - np.tile(expected("libero", "actions"), (2, 1, 1))).max() < CLOSE
+    for _ in range(8):  # whether Triton joins requests depends on what else the machine is doing
+        found, largest_batch = asyncio.run(all_at_once())
+        assert np.abs(np.concatenate(found) - np.tile(expected("libero", "actions"), (2, 1, 1))).max() < CLOSE
+        if largest_batch > 1:
+            break
     assert largest_batch > 1
 
 

@@ -15,8 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from export.benchmark.own_triton import serving
 from export.contract.manifest import load_manifest
-from export.served import verify_served
 from export.verify import verify
+from tests.export.batched import proven_in_batches
 from tests.export.openvla.conftest import Arrays, Reference
 from tests.export.openvla_checkpoint import PAD
 
@@ -57,7 +57,7 @@ def test_published_bundles_are_proven_again_in_process_and_served(repository: Pa
         folder = repository / name
         assert load_manifest(folder).served_variant.token_agreement == 1.0
         verify(folder)
-        assert verify_served(folder, triton_address).largest_batch > 1
+        assert proven_in_batches(folder, triton_address).largest_batch > 1
 
 
 async def test_the_real_triton_gives_the_original_s_tokens_and_actions(triton_address: str, reference: Reference) -> None:
