@@ -19,10 +19,11 @@ setup: ## Create the environments that the service needs
 	@[ -e $(APP)/.ready ] && [ -e $(TRITON)/.ready ] || $(PYTHON) deploy/embedded/preflight.py .
 	@$(MAKE) --silent --no-print-directory -j2 $(APP)/.ready $(TRITON)/.ready
 
-$(APP)/.ready: requirements/dev.txt
+$(APP)/.ready: requirements/dev.txt requirements/openpi.txt
 	@echo "· application environment ($(APP)): a minute"
 	@$(PYTHON) -m venv $(APP)
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements/openpi.txt
 	@ln -sf ../../scripts/vlaapi $(BIN)/vlaapi
 	@touch $@
 
@@ -115,8 +116,8 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
 	@cd requirements && for f in app embedded dev triton export; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
-	@cd requirements && ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate tensorrt-rtx.in -o tensorrt-rtx.txt
+	@cd requirements && for f in tensorrt-rtx openpi; do \
+	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
 	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi
