@@ -74,6 +74,7 @@ _ROWS = (
     _row("revoked_key", _AUTH, 401, "This API key was revoked.", stop=True),
     _row("expired_key", _AUTH, 401, "This API key has expired.", stop=True),
     _row("inactive_customer", _AUTH, 403, "This account is not active.", stop=True),
+    _row("operator_role", _AUTH, 403, "This operator key's role does not allow that.", stop=True),
     # Wait.
     _row("minute_limit", _LIMIT, 429, "The per-minute limit is used up.", retry=True),
     _row("day_limit", _LIMIT, 429, "The per-day limit is used up."),
