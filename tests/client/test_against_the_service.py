@@ -19,6 +19,7 @@ from vlaapi_client import (
     Plan,
     Refused,
     RemotePolicy,
+    Step,
     Stop,
 )
 
@@ -65,7 +66,7 @@ def test_what_is_wrong_is_named_as_the_service_names_it(stack: Stack, url: str, 
             ({"unnorm_key": "x"}, "unknown_unnorm_key", "unnorm_key"),
         ):
             with pytest.raises(InvalidRequest) as error:
-                client.infer(frame, INSTRUCTION, **wrong)  # type: ignore[arg-type]  # any of Fields
+                client.infer(frame, INSTRUCTION, **wrong)
             assert (error.value.code, error.value.param) == (code, param)
             assert (error.value.request_id or "").startswith("inf_")
             assert error.value.rate_limit is not None
@@ -95,7 +96,7 @@ async def test_many_robots_of_one_program_share_the_client(stack: Stack, url: st
 def test_the_broker_keeps_a_robot_moving_and_the_guard_knows_the_session(
     stack: Stack, url: str, frame: NDArray[np.uint8]
 ) -> None:
-    steps = []
+    steps: list[Step] = []
     with Client(url, stack.key, deadline_ms=30_000) as client, ChunkBroker(client, INSTRUCTION, Plan(max_age_s=60.0)) as broker:
         client.warm()
         while len([step for step in steps if step.due is Due.MOVE]) < 20:
