@@ -6,10 +6,11 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError, field_validator
 
 PREFIX = "VLA_"
 
@@ -77,7 +78,27 @@ class Settings(StoreSettings):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in _parts(text):
+            ip_network(part)  # its ValueError says what is wrong
+        return text
+
+    @property
+    def trusted_networks(self) -> tuple[str, ...]:
+        """`trusted_proxies`, one by one."""
+        return _parts(self.trusted_proxies)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for part in map(str.strip, text.split(",")) if part)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, also_known: Iterable[str] = ()) -> Settings:
