@@ -34,6 +34,10 @@ class Metrics:
     journal_writes: Counter
     spool_events: Gauge
     triton_errors: Counter
+    replica_in_flight: Gauge
+    replica_processes: Gauge
+    replica_ejections: Counter
+    replica_retries: Counter
     recorder_rows: Counter
     recorder_lag: Gauge
     stream_length: Gauge
@@ -74,6 +78,22 @@ def create_metrics() -> Metrics:
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
+        replica_in_flight=Gauge(
+            "vla_replica_in_flight", "Calls at one Triton replica.", ["replica"], registry=r, multiprocess_mode="livesum"
+        ),
+        replica_processes=Gauge(
+            "vla_replica_processes",
+            "API processes that see one Triton replica in this state.",
+            ["replica", "state"],
+            registry=r,
+            multiprocess_mode="livesum",
+        ),
+        replica_ejections=Counter(
+            "vla_replica_ejections", "Times a Triton replica was ejected, by why.", ["replica", "reason"], registry=r
+        ),
+        replica_retries=Counter(
+            "vla_replica_retries", "Calls that had reached no model there and went to another replica.", ["replica"], registry=r
+        ),
         recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
         recorder_lag=_latest("vla_recorder_lag_seconds", "From event to row, newest of the last batch; 0 when none waits.", r),
         stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
