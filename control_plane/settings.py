@@ -7,14 +7,24 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+
+from control_plane.object_place import place_of
 
 PREFIX = "VLA_"
 
 
 _S = TypeVar("_S", bound="StoreSettings")
+
+
+def _is_place(url: SecretStr) -> SecretStr:
+    place_of(url.get_secret_value())
+    return url
+
+
+ObjectStoreUrl = Annotated[SecretStr, AfterValidator(_is_place)]
 
 
 class SettingsError(Exception):
@@ -33,6 +43,11 @@ class StoreSettings(BaseModel):
         default=0.5, gt=0, description="Longest wait for one Redis answer before its fallback is used."
     )
     database_timeout_s: float = Field(default=2.0, gt=0, description="Longest wait for one PostgreSQL answer in a request.")
+
+    object_store_url: ObjectStoreUrl | None = Field(
+        default=None,
+        description="S3, as https://ACCESS:SECRET@host:port/bucket?region=…; without it nothing is archived or captured.",
+    )
 
     key_pepper: SecretStr = Field(
         min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys."

@@ -13,6 +13,7 @@ from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
 from deploy.embedded.nginx import Door, nginx, system_nginx
 from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.seaweedfs import Weed, seaweedfs
 from deploy.embedded.server import Port, Server
 from deploy.embedded.settings import ROOT, EmbeddedSettings
 from deploy.embedded.state import State, read_secrets
@@ -78,17 +79,19 @@ class Site:
 
 def build_stack(site: Site) -> Stack:
     """The servers of this machine. Raises SettingsError, StartError or ManifestError; each says what to change."""
-    cluster, store = _cluster(site), _store(site)
+    cluster, store, weed = _cluster(site), _store(site), _weed(site)
     given = {name: _whole(name, value) for name, value in site.environment.items() if name.startswith(PREFIX)}
-    variables = {**_defaults(site, cluster, store), **given}
+    variables = {**_defaults(site, cluster, store, weed), **given}
     control = load_settings(variables, also_known=map(variable, EmbeddedSettings.model_fields))
     ours = {name: variables[name] for name in map(variable, Settings.model_fields) if name in variables}
     stores = [
         (postgres(cluster, environment=site.plain),) if variable("database_url") not in given else (),
         (valkey(store, environment=site.plain),) if variable("redis_url") not in given else (),
         _tritons(site, control) if variable("triton_url") not in given else (),
+        (seaweedfs(weed, environment=site.plain),) if variable("object_store_url") not in given else (),
     ]
-    ranks = (*stores, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
+    together = tuple(server for part in stores for server in part)
+    ranks = (together, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
     return Stack(ranks=tuple(rank for rank in ranks if rank), variables=ours, control=control, url=site.url)
 
 
@@ -97,11 +100,12 @@ def _whole(name: str, value: str) -> str:
     return str(Path(value).absolute()) if name in _PATHS and value else value
 
 
-def _defaults(site: Site, cluster: Cluster, store: Store) -> dict[str, str]:
+def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[str, str]:
     """What the control plane is told unless the operator says otherwise."""
     values = {
         "database_url": cluster.url(),
         "redis_url": store.url,
+        "object_store_url": weed.url,
         "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
         "model_repository": str(ROOT / "model_repository"),
@@ -142,6 +146,16 @@ def _store(site: Site) -> Store:
         data=site.state.root / "valkey",
         port=site.port("valkey_port"),
         password=read_secrets(site.state).valkey_password,
+    )
+
+
+def _weed(site: Site) -> Weed:
+    return Weed(
+        program=program("seaweedfs", override=site.settings.seaweedfs_bin, setting=variable("seaweedfs_bin")),
+        data=site.state.root / "seaweedfs",
+        sockets=site.state.sockets,
+        first=site.port("object_store_port"),
+        secret_key=read_secrets(site.state).object_store_secret_key,
     )
 
 
