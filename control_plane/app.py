@@ -85,7 +85,7 @@ def create_app_from_environment() -> FastAPI:
 def _replicas(urls: str, given: Triton | None, metrics: Metrics) -> Replicas:
     addresses = [url.strip() for url in urls.split(",")]
     tritons = {address: given or GrpcTriton(address) for address in addresses}
-    return Replicas(tritons, retried=lambda address: metrics.replica_retries.labels(address).inc())
+    return Replicas(tritons, retried=lambda address: metrics.fleet.retries.labels(address).inc())
 
 
 def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLogger) -> Neighbours:
@@ -113,7 +113,7 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
             replicas=replicas,
             catalogue=catalogue,
             log=log,
-            ejected=lambda address, reason: metrics.replica_ejections.labels(address, reason).inc(),
+            ejected=lambda address, reason: metrics.fleet.ejections.labels(address, reason).inc(),
         ),
         metrics=metrics,
         log=log,
