@@ -6,7 +6,7 @@ Raises ApiError for bad values and unknown ids, DatabaseAwayError when nothing c
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, Row, Select, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from control_plane.audit.record import By, Change, record
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity import known_keys
@@ -31,11 +32,12 @@ MAX_OVERLAP = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """What every verb works on. The pepper must be the one that the API processes have."""
+    """What every verb works on, and on whose behalf. The pepper must be the one that the API processes have."""
 
     engine: AsyncEngine
     redis: Redis
     pepper: bytes
+    by: By = field(default_factory=By)  # whom the audit log names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,7 @@ async def create_key(stores: Stores, customer_id: UUID, new: NewKey) -> Created:
             if found is None:
                 raise no_such("customer", public_id("cus", customer_id))
             key = await issue(connection, customer_id, new, pepper=stores.pepper)
+            await record(connection, stores.by, key_created(customer_id, key))
     return Created(key=key, is_announced=await announce(stores.redis, [key.digest]))
 
 
@@ -170,6 +173,8 @@ async def rotate_key(
             new = NewKey(expires_in_days=days, **{name: getattr(old, name) for name in _CARRIED_OVER})
             key = await issue(connection, old.customer_id, new, pepper=stores.pepper, rotated_from=old.id)
             ended = await _update(connection, old.id, {"expires_at": ends_at})
+            await record(connection, stores.by, _told("key.rotate", old, ended, successor=public_id("key", key.id)))
+            await record(connection, stores.by, key_created(old.customer_id, key))
     return Rotated(key=key, old=_summary(ended), is_announced=await announce(stores.redis, [old.digest, key.digest]))
 
 
@@ -177,9 +182,10 @@ async def revoke_key(stores: Stores, key_id: UUID, *, customer_id: UUID | None =
     """Ends a key for good. Revoking again changes nothing and announces again."""
     with database_errors():
         async with stores.engine.begin() as connection:
-            row = await _locked(connection, key_id, customer_id)
+            old = row = await _locked(connection, key_id, customer_id)
             if row.revoked_at is None:
                 row = await _update(connection, key_id, {"revoked_at": datetime.now(UTC)})
+            await record(connection, stores.by, _told("key.revoke", old, row))
     return Changed(key=_summary(row), is_announced=await announce(stores.redis, [row.digest]))
 
 
@@ -187,13 +193,20 @@ async def change_key(stores: Stores, key_id: UUID, changes: Mapping[str, Any], *
     """Another name, cap, scope or allow list, from the next request on. What is not named stays; None lifts a restriction."""
     unknown = sorted(set(changes) - set(_CLEAN))
     if unknown or not changes:
-        raise ApiError("invalid_field", f"a change is one of {', '.join(_CLEAN)}.", param=unknown[0] if unknown else "key")
+        raise ApiError("invalid_field", f"a key has, for changing, {', '.join(_CLEAN)}.", param=unknown[0] if unknown else "key")
     values = {name: _CLEAN[name](value) for name, value in changes.items()}
     with database_errors():
         async with stores.engine.begin() as connection:
-            await _locked(connection, key_id, customer_id)
+            old = await _locked(connection, key_id, customer_id)
             row = await _update(connection, key_id, values)
+            await record(connection, stores.by, _told("key.change", old, row))
     return Changed(key=_summary(row), is_announced=await announce(stores.redis, [row.digest]))
+
+
+def key_created(customer_id: UUID, key: IssuedKey) -> Change:
+    """What the audit log says of a new key."""
+    after = {"start": key.start, **{name: getattr(key, name) for name in (*_CARRIED_OVER, "expires_at")}}
+    return Change(action="key.create", target=public_id("key", key.id), customer_id=customer_id, after=after)
 
 
 async def list_keys(engine: AsyncEngine, customer_id: UUID | None = None) -> Sequence[KeySummary]:
@@ -228,6 +241,14 @@ _CLEAN: Mapping[str, Callable[[Any], object]] = {
     "policies": lambda names: clean_names(names, field="policies"),
     "allowed_ips": clean_networks,
 }
+
+
+def _told(action: str, old: Row[Any], new: Row[Any], **more: str) -> Change:
+    """What the audit log says of a change: the start, and the fields that differ."""
+    told = (*_CARRIED_OVER, "expires_at", "revoked_at")
+    before = {name: getattr(old, name) for name in told if getattr(old, name) != getattr(new, name)}
+    after = {"start": new.start, **{name: getattr(new, name) for name in before}, **more}
+    return Change(action=action, target=public_id("key", new.id), customer_id=new.customer_id, before=before, after=after)
 
 
 async def _locked(connection: AsyncConnection, key_id: UUID, customer_id: UUID | None) -> Row[Any]:

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from control_plane.audit.reading import Filter, read_lines
+from control_plane.audit.record import By
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
 from control_plane.keys.verbs import NewKey, Stores, change_key, create_key, list_keys, revoke_key, rotate_key
@@ -108,6 +111,21 @@ async def test_a_change_is_heard_and_keeps_what_it_does_not_name(stores: Stores,
         principal = await process.authenticator.authenticate(header)
         assert (principal.scope.robots, principal.key_per_minute) == (frozenset({"ur5e"}), 9)
         assert (await change_key(stores, customer.key.id, {"robots": None})).key.robots is None
+
+
+async def test_every_change_is_in_the_audit_log_and_no_key_is(stores: Stores) -> None:
+    customer = await a_customer(stores)
+    key = customer.key.id
+    named = replace(stores, by=By(actor="operator opr_1", request_id="inf_1"))
+    await change_key(named, key, {"robots": ["ur5e"]})
+    rotated = await rotate_key(named, key, overlap=HOUR)
+    await revoke_key(named, key)
+    lines = await read_lines(stores.engine, Filter(actor="operator opr_1"), limit=10)
+    mine = [line for line in lines if line.customer_id == customer.customer.id]
+    assert [line.action for line in reversed(mine)] == ["key.change", "key.rotate", "key.create", "key.revoke"]
+    assert (mine[-1].before, mine[-1].after["robots"], mine[-1].request_id) == ({"robots": None}, ["ur5e"], "inf_1")
+    assert mine[-2].after["successor"] == public_id("key", rotated.key.id)
+    assert rotated.key.text[13:] not in repr(mine)
 
 
 async def test_wrong_changes_are_refused_by_name(stores: Stores) -> None:
