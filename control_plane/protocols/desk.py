@@ -17,6 +17,7 @@ from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError
 from control_plane.endpoints.endpoint import Call, Endpoint, Shape
 from control_plane.errors import ApiError
+from control_plane.identity.address import Network, calling_address
 from control_plane.identity.principal import Principal
 from control_plane.identity.public_id import public_id
 from control_plane.inference.body import BodyLimits, read_body
@@ -50,6 +51,7 @@ class Desk:
     stores: Stores
     letterhead: Letterhead
     authenticate: Authenticate
+    trusted_proxies: Sequence[Network] = ()
     more_operator_endpoints: Sequence[Endpoint] = ()
     _operators: Window = field(init=False)
     _customers: Window = field(init=False)
@@ -99,7 +101,7 @@ class Desk:
             letterhead=self.letterhead,
             path=cast(Mapping[str, str], request.path_params),
             request_id=request_id,
-            address=address_of(request),
+            address=None if (address := calling_address(self.trusted_proxies)) is None else str(address),
         )
 
     async def _operator(self, request: Request, shape: Shape) -> tuple[Any, str]:
@@ -116,15 +118,6 @@ class Desk:
         trace_of(request.scope).customer_id = principal.customer_id
         await self._customers.count(principal.customer_id.hex)
         return principal, f"key {public_id('key', principal.key_id)}"
-
-
-def address_of(request: Request) -> str | None:
-    """Where the call comes from. Only a proxy on this machine (nginx sets the header anew) is believed about it."""
-    peer = None if request.client is None else request.client.host
-    told = request.headers.get("x-forwarded-for")
-    if told and (peer is None or peer in {"", "127.0.0.1", "::1"}):
-        return told.rpartition(",")[2].strip()[:100]
-    return peer
 
 
 def _query(request: Request, shape: Shape) -> Any:
