@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import Scope
 from structlog.typing import FilteringBoundLogger
 
@@ -24,7 +24,8 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
 from control_plane.policies.routes import ModelList
-from control_plane.protocols.doorway import Doorway
+from control_plane.protocols import openpi, stream
+from control_plane.protocols.doorway import Doorway, Register
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.rest import PATH as INFERENCE_PATH
@@ -35,6 +36,7 @@ from control_plane.protocols.safety_check import PATH as CHECK_PATH
 from control_plane.protocols.safety_check import SafetyCheckDoor
 from control_plane.protocols.safety_settings import PATH as SETTINGS_PATH
 from control_plane.protocols.safety_settings import SafetySettings
+from control_plane.protocols.sockets import SocketDoor, SocketLimits, Wire
 
 ERRORS_PATH = "/errors"
 
@@ -53,6 +55,7 @@ class Doors:
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str
+    socket_idle_s: float = 600.0
 
 
 class _Application(FastAPI):
@@ -73,6 +76,7 @@ class _Door(Route):
 def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
+    register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     inference = InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits, errors_url=errors_url)
     app = _Application(
         routes=[
@@ -83,9 +87,11 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
             _Door(CHECK_PATH, SafetyCheckDoor(dry_run=doors.dry_run, limits=doors.body_limits), methods=["POST"]),
             _Door(SETTINGS_PATH, doors.safety_settings.serve, methods=["GET", "PUT"]),
             _Door("/health", operations.health),
+            _Door("/healthz", operations.healthz),
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
             _Door(ERRORS_PATH, operations.errors),
+            *_sockets(doors, register),
         ],
         lifespan=lifespan,
         redirect_slashes=False,
@@ -93,8 +99,25 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
         redoc_url=None,
         exception_handlers={HTTPException: _framework_error, RequestValidationError: _validation_error},
     )
-    app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=errors_url)
+    app.add_middleware(Doorway, register=register)
     return app
+
+
+def _sockets(doors: Doors, register: Register) -> list[WebSocketRoute]:
+    catalogue, max_bytes = doors.pipeline.contract.catalogue, doors.body_limits.max_bytes
+    limits = SocketLimits(max_bytes=max_bytes, idle_s=doors.socket_idle_s)
+
+    def openpi_wire(query: Mapping[str, str]) -> openpi.Openpi:
+        return openpi.Openpi(catalogue=catalogue, max_bytes=max_bytes, query=query)
+
+    def stream_wire(_query: Mapping[str, str]) -> stream.Stream:
+        return stream.Stream(catalogue=catalogue, max_bytes=max_bytes)
+
+    wires: dict[str, Callable[[Mapping[str, str]], Wire]] = {**dict.fromkeys(openpi.PATHS, openpi_wire), stream.PATH: stream_wire}
+    return [
+        WebSocketRoute(path, SocketDoor(path=path, wire=wire, pipeline=doors.pipeline, register=register, limits=limits))
+        for path, wire in wires.items()
+    ]
 
 
 # By status; what the framework says itself reaches nobody.

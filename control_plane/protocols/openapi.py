@@ -89,6 +89,7 @@ def document() -> Json:
             "/v1/models": {"get": _models()},
             **safety_paths(),
             "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
+            "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
             "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
