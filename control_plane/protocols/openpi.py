@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 
 from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
+from control_plane.identity.scope import is_in_scope, require_in_scope
 from control_plane.inference.answer import Answer, usage_of
 from control_plane.inference.fields import Fields, complaints, inquiry_of
 from control_plane.inference.observation import Inquiry
@@ -44,7 +46,7 @@ class Openpi:
     query: Mapping[str, str] = field(default_factory=dict)
     previous_ms: float | None = None
 
-    def hello(self) -> bytes:
+    def hello(self, principal: Principal) -> bytes:
         """The metadata frame. Raises unknown_model, invalid_field for what the address asks for."""
         for name in self.query:
             if name not in _CONNECTION:
@@ -54,7 +56,8 @@ class Openpi:
         policy = self.catalogue.find(self.query.get("model"))
         if policy is None:
             raise ApiError("unknown_model", param="model")
-        return encode({**metadata(policy, self.catalogue), "max_message_bytes": self.max_bytes})
+        require_in_scope(principal, policy.name if "model" in self.query else None, self.query.get("robot_type"))
+        return encode({**metadata(policy, self.catalogue, principal), "max_message_bytes": self.max_bytes})
 
     def read(self, data: bytes | str, trace: Trace) -> Frame:
         """A frame; what is wrong with it is raised when it is understood. Without a `seq` nothing tells replies apart."""
@@ -99,6 +102,7 @@ class Openpi:
                 "usage": usage_of(answer.admission),
                 "ignored": observation.ignored,
                 "superseded": frame.overtook,
+                "is_test": answer.is_test,
             }
         )
 
@@ -146,7 +150,7 @@ def _text(key: str, value: object) -> str:
     return str(value)
 
 
-def metadata(policy: ServedPolicy, catalogue: Catalogue) -> dict[str, Any]:
+def metadata(policy: ServedPolicy, catalogue: Catalogue, principal: Principal) -> dict[str, Any]:
     """What a client may know before its first observation."""
     manifest, action, state, words = policy.manifest, policy.manifest.action, policy.manifest.state, policy.manifest.instruction
     required = ["prompt", *(f"images/{camera.name}" for camera in manifest.cameras if camera.is_required)]
@@ -156,7 +160,7 @@ def metadata(policy: ServedPolicy, catalogue: Catalogue) -> dict[str, Any]:
         "server": SERVER,
         "model": manifest.policy,
         "model_version": str(manifest.version),
-        "models": list(catalogue.policies),
+        "models": [name for name in catalogue.policies if is_in_scope(principal, name)],
         "required": required,
         "cameras": [
             {"name": one.name, "is_required": one.is_required, "width": one.width, "height": one.height}

@@ -57,7 +57,7 @@ class Frame:
 class Wire(Protocol):
     """What one connection's door knows: how messages are written, and nothing of what happens to them."""
 
-    def hello(self) -> bytes | str:
+    def hello(self, principal: Principal) -> bytes | str:
         """The first message. Raises ApiError for what the address asks for."""
 
     def read(self, data: bytes | str, trace: Trace) -> Frame:
@@ -115,7 +115,7 @@ class SocketDoor:
         principal = await self.pipeline.authenticator.authenticate(key)
         if self.open_sockets[principal.customer_id] >= _SOCKETS_PER_PLACE * principal.limits.concurrency:
             raise ApiError("concurrency_limit", "Too many of your sockets are open.", retry_after_ms=1000)
-        return principal, wire.hello()
+        return principal, wire.hello(principal)
 
     async def _turn_away(self, trace: Trace, error: ApiError, send: Send) -> None:
         """An HTTP answer in place of the socket; nothing was received."""

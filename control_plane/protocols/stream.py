@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
 from control_plane.inference.answer import Answer, wire_of
 from control_plane.inference.fields import complaints
 from control_plane.inference.parse_json import parse_json
@@ -57,10 +58,10 @@ class Stream:
     catalogue: Catalogue
     max_bytes: int
 
-    def hello(self) -> str:
+    def hello(self, principal: Principal) -> str:
         """The metadata message: the default policy, as JSON."""
         policy = self.catalogue.policies[self.catalogue.default]
-        told = {**metadata(policy, self.catalogue), "max_message_bytes": self.max_bytes}
+        told = {**metadata(policy, self.catalogue, principal), "max_message_bytes": self.max_bytes}
         del told["fields"], told["required"]  # the names of another wire
         return msgspec.json.encode({"metadata": told}, enc_hook=dict).decode()
 

@@ -63,7 +63,7 @@ async def test_the_unmodified_client_gets_metadata_before_its_first_observation_
 
 
 async def test_its_chunk_broker_walks_through_the_chunk() -> None:
-    motion = STILL + np.arange(8, dtype=np.float32)[:, None] / 1000
+    motion = (STILL + np.arange(8)[:, None] / 1000).astype(np.float32)
     async with served(house(triton=FakeTriton(action=motion)).app()) as address:
 
         def walk() -> list[Any]:
