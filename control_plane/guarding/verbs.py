@@ -1,8 +1,8 @@
 """What can be done with a customer's safety settings: read, change, clear, and read who changed them.
 
 Each change is one transaction that also writes its history and its line of the audit log, then an announcement about every key of
-the customer, so that every API process works with it within a second. Settings that would loosen anything are refused here, before
-they are stored. Raises ApiError, and DatabaseAwayError when nothing could be done; what was committed stays so when Redis is away.
+the customer, so that every API process works with it within a second. What would loosen anything is refused here, before
+it is stored. Raises ApiError, and DatabaseAwayError when nothing could be done; what was committed stays so when Redis is away.
 """
 
 from collections.abc import Callable, Mapping, Sequence
