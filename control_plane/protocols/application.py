@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Match, Route, WebSocketRoute
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 from structlog.typing import FilteringBoundLogger
 
@@ -24,8 +25,9 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
 from control_plane.policies.routes import ModelList
-from control_plane.protocols import openpi, stream
+from control_plane.protocols.desk import Desk, Handler
 from control_plane.protocols.doorway import Doorway, Register
+from control_plane.protocols.foreign_doors import sockets
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.rest import PATH as INFERENCE_PATH
@@ -36,7 +38,6 @@ from control_plane.protocols.safety_check import PATH as CHECK_PATH
 from control_plane.protocols.safety_check import SafetyCheckDoor
 from control_plane.protocols.safety_settings import PATH as SETTINGS_PATH
 from control_plane.protocols.safety_settings import SafetySettings
-from control_plane.protocols.sockets import SocketDoor, SocketLimits, Wire
 
 ERRORS_PATH = "/errors"
 
@@ -52,6 +53,7 @@ class Doors:
     robots: RobotList
     safety_settings: SafetySettings
     dry_run: DryRun
+    desk: Desk
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str
@@ -91,7 +93,8 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
             _Door(ERRORS_PATH, operations.errors),
-            *_sockets(doors, register),
+            *sockets(doors.pipeline, doors.body_limits, register, idle_s=doors.socket_idle_s),
+            *(_Door(path, _by_method(ways), methods=list(ways)) for path, ways in doors.desk.addresses().items()),
         ],
         lifespan=lifespan,
         redirect_slashes=False,
@@ -103,21 +106,13 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     return app
 
 
-def _sockets(doors: Doors, register: Register) -> list[WebSocketRoute]:
-    catalogue, max_bytes = doors.pipeline.contract.catalogue, doors.body_limits.max_bytes
-    limits = SocketLimits(max_bytes=max_bytes, idle_s=doors.socket_idle_s)
+def _by_method(ways: Mapping[str, Handler]) -> Handler:
+    """One address has one route, so that a 405 names every method that it takes."""
 
-    def openpi_wire(query: Mapping[str, str]) -> openpi.Openpi:
-        return openpi.Openpi(catalogue=catalogue, max_bytes=max_bytes, query=query)
+    async def serve(request: Request) -> Response:
+        return await ways["GET" if request.method == "HEAD" else request.method](request)
 
-    def stream_wire(_query: Mapping[str, str]) -> stream.Stream:
-        return stream.Stream(catalogue=catalogue, max_bytes=max_bytes)
-
-    wires: dict[str, Callable[[Mapping[str, str]], Wire]] = {**dict.fromkeys(openpi.PATHS, openpi_wire), stream.PATH: stream_wire}
-    return [
-        WebSocketRoute(path, SocketDoor(path=path, wire=wire, pipeline=doors.pipeline, register=register, limits=limits))
-        for path, wire in wires.items()
-    ]
+    return serve
 
 
 # By status; what the framework says itself reaches nobody.

@@ -44,7 +44,7 @@ async def test_it_lists_every_route_and_no_other() -> None:
         (route.path, method)
         for route in routes
         for method in route.methods or ()
-        if method != "HEAD" and route.path != "/openapi.json"
+        if method != "HEAD" and route.path != "/openapi.json" and not route.path.startswith("/admin/")
     }
     assert described == served
 
