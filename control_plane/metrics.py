@@ -43,6 +43,7 @@ class Metrics:
     guard_not_evaluated: Counter
     auth: Counter
     limiter_fallback: Counter
+    spend_counts: Counter
     journal_writes: Counter
     spool_events: Gauge
     triton_errors: Counter
@@ -84,6 +85,12 @@ def create_metrics() -> Metrics:
         auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
         limiter_fallback=Counter(
             "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r
+        ),
+        spend_counts=Counter(
+            "vla_spend_counts",
+            "Counts of what customers with a spend cap have spent, by outcome.",
+            ["outcome"],
+            registry=r,
         ),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
