@@ -10,7 +10,7 @@ import msgspec
 from billing.tiers import Tier
 from control_plane.identity.principal import CustomerSafety, Principal, RateLimits, Scope, limits_of_test_keys
 
-_VERSION = 3
+_VERSION = 4
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
