@@ -168,6 +168,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
         metrics=n.metrics,
         log=n.log,
         public_url=settings.public_url,
+        socket_idle_s=settings.socket_idle_s,
     )
 
 

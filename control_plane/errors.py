@@ -37,10 +37,11 @@ class ErrorKind:
 
 
 def _row(code: str, type_: str, status: int, message: str, *, retry: bool = False, stop: bool = False) -> ErrorKind:
-    action = RobotAction.STOP if stop else RobotAction.HOLD
+    action = RobotAction.STOP if stop else RobotAction.CONTINUE if code in _CARRY_ON else RobotAction.HOLD
     return ErrorKind(code=code, type=type_, status=status, message=message, is_retryable=retry, robot_action=action)
 
 
+_CARRY_ON = frozenset({"superseded"})  # the answer to a newer observation is on its way
 _INVALID, _AUTH, _LIMIT, _UNAVAILABLE = "invalid_request", "authentication", "rate_limit", "unavailable"
 _SCOPE = "permission"
 
@@ -63,6 +64,7 @@ _ROWS = (
     _row("robot_not_found", _INVALID, 404, "There is no safety profile for this robot."),
     _row("invalid_safety", _INVALID, 422, "The safety limits cannot be used: a layer may only tighten what is above it."),
     _row("sequence_replayed", _INVALID, 409, "This session has had this seq, or a later one, already."),
+    _row("superseded", _INVALID, 409, "A newer observation took its place before it was begun."),
     _row("instruction_refused", _INVALID, 422, "The instruction policy of this account refuses this instruction."),
     _row("motion_refused", _INVALID, 422, "The action guard refused the motion; this account asked for an error then."),
     _row("settings_changed", _INVALID, 409, "The settings have changed since that version."),
