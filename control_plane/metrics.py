@@ -41,6 +41,7 @@ class Metrics:
     dead_letters: Counter
     reconcile_difference: Gauge
     reconcile_at: Gauge
+    archive_days: Counter
 
 
 def create_metrics() -> Metrics:
@@ -85,6 +86,9 @@ def create_metrics() -> Metrics:
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
+        archive_days=Counter(
+            "vla_archive_days", "Days of the log that left the database, and months that could not.", ["result"], registry=r
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from control_plane.db import connect, create_engine
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.metrics import Metrics, create_metrics
+from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
@@ -41,6 +42,7 @@ RECONCILE_TIMEOUT_S = 600.0
 RECONCILE_AT = time(0, 10)
 RECONCILE_FIRST_AFTER_S = 60.0
 RECONCILE_RETRY_S = 300.0
+ARCHIVE_AT = time(2, 40)
 MEASURE_EVERY_S = 2.0
 REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
@@ -108,7 +110,7 @@ class Repeated:
     async def _attempt(self) -> bool:
         try:
             await self._step()
-        except (*STORES_AWAY, SQLAlchemyError, SpoolError) as error:
+        except (*STORES_AWAY, SQLAlchemyError, SpoolError, ObjectStoreAwayError) as error:
             if not self._is_waiting:
                 self._log.warning("duty waits", error=type(error).__name__, detail=str(error))
             self._is_waiting = True
@@ -146,6 +148,7 @@ def create_worker(settings: Settings) -> Worker:
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
         "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
+        "archive": partial(repeated("archive", partial(archive_due, settings, metrics, log)).run_nightly, ARCHIVE_AT),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log)
 
@@ -183,6 +186,21 @@ async def reconcile_recent(engine: AsyncEngine, metrics: Metrics, log: Filtering
         log.error("roll-up differs from the log", roll_up=difference.roll_up, starts_on=str(difference.starts_on))
     metrics.reconcile_difference.set(len(differences))
     metrics.reconcile_at.set(now.timestamp())
+
+
+async def archive_due(settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    """Moves the months that are due out of the database; without an object store everything stays."""
+    if settings.object_store_url is None:
+        return
+    from control_plane.usage.archive.retention import Archivist  # pyarrow is slow to load, and only this duty needs it
+
+    objects = create_objects(settings.object_store_url.get_secret_value())
+    try:
+        open_connection = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-archive")
+        archivist = Archivist(connect=open_connection, objects=objects, metrics=metrics, log=log)
+        await archivist.run(settings.log_retention_days)
+    finally:
+        await objects.aclose()
 
 
 def _own_name() -> str:

@@ -9,6 +9,7 @@ import asyncpg
 import typer
 
 from control_plane.db import connect, create_engine, database_errors
+from control_plane.usage.archive.commands import audit
 from control_plane.usage.dead_letters import KeptLetter, Reason, newest, take_out
 from control_plane.usage.inference_logs import Outcome
 from control_plane.usage.intake import Intake
@@ -20,8 +21,8 @@ TIMEOUT_S = 600.0
 _T = TypeVar("_T")
 
 
-def create_commands(database_url: Callable[[], str]) -> typer.Typer:
-    """The sub-commands; the database is asked for only when one of them runs. Raise DatabaseAwayError when it is away."""
+def create_commands(database_url: Callable[[], str], objects_url: Callable[[], str | None] = lambda: None) -> typer.Typer:
+    """The sub-commands; the stores are asked for only when one of them runs. Raise DatabaseAwayError when it is away."""
     commands = typer.Typer(no_args_is_help=True, help="Check what was metered.")
 
     @commands.command("reconcile")
@@ -35,6 +36,11 @@ def create_commands(database_url: Callable[[], str]) -> typer.Typer:
             typer.echo(_difference_line(difference))
         typer.echo(f"{chosen:%Y-%m}: {len(differences)} roll-up rows differ from the log")
         raise typer.Exit(1 if differences else 0)
+
+    @commands.command("audit")
+    def audit_(month: Annotated[str, typer.Option(help="UTC month as YYYY-MM.")]) -> None:
+        """Derive a month again from its archived files; compare with roll-ups and invoices. Ends with 1 if anything differs."""
+        audit(database_url(), objects_url(), _month(month))
 
     @commands.command("dead-letters")
     def letters(limit: Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")] = 50) -> None:
