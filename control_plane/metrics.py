@@ -5,6 +5,7 @@ adds them up. No customer label: customers are counted in SQL. Names and labels 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,6 +28,16 @@ class FleetMetrics:
     retries: Counter
     waiting: Gauge
     shed: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookkeepingMetrics:
+    """What is compared, corrected and archived behind the money."""
+
+    archive_days: Counter
+    repairs: Counter
+    violations: Gauge
+    checked_at: Gauge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +65,7 @@ class Metrics:
     dead_letters: Counter
     reconcile_difference: Gauge
     reconcile_at: Gauge
-    archive_days: Counter
+    bookkeeping: BookkeepingMetrics
     mails: Counter
 
 
@@ -101,10 +112,21 @@ def create_metrics() -> Metrics:
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
+        bookkeeping=_bookkeeping_metrics(r),
+        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+    )
+
+
+def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
+    return BookkeepingMetrics(
         archive_days=Counter(
             "vla_archive_days", "Days of the log that left the database, and months that could not.", ["result"], registry=r
         ),
-        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+        repairs=Counter("vla_reconcile_repairs", "What reconciliation corrected from the rows.", ["what"], registry=r),
+        violations=_latest(
+            "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
+        ),
+        checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
     )
 
 
@@ -137,9 +159,9 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
     )
 
 
-def _latest(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
+def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:
     """A gauge that any process may set for all of them: the newest value counts."""
-    return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="mostrecent")
 
 
 def render(metrics: Metrics) -> bytes:

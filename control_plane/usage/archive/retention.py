@@ -78,11 +78,11 @@ class Archivist:
             await self._commit(connection, month, files)
         except UnprovenError as error:
             self._log.error("archive differs from the database", month=f"{month:%Y-%m}", detail=str(error))
-            self._metrics.archive_days.labels("unproven").inc()
+            self._metrics.bookkeeping.archive_days.labels("unproven").inc()
             return 0
         for day in waiting:
             await days.drop(connection, day)
-            self._metrics.archive_days.labels("dropped").inc()
+            self._metrics.bookkeeping.archive_days.labels("dropped").inc()
         self._log.info("month archived", month=f"{month:%Y-%m}", days=len(waiting))
         return len(waiting)
 
