@@ -34,6 +34,8 @@ class FleetMetrics:
 class BookkeepingMetrics:
     """What is compared, corrected and archived behind the money."""
 
+    reconcile_difference: Gauge
+    reconcile_at: Gauge
     archive_days: Counter
     repairs: Counter
     violations: Gauge
@@ -63,8 +65,6 @@ class Metrics:
     stream_length: Gauge
     stream_oldest_age: Gauge
     dead_letters: Counter
-    reconcile_difference: Gauge
-    reconcile_at: Gauge
     bookkeeping: BookkeepingMetrics
     mails: Counter
 
@@ -108,10 +108,6 @@ def create_metrics() -> Metrics:
         dead_letters=Counter(
             "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
         ),
-        reconcile_difference=_latest(
-            "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
-        ),
-        reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
         bookkeeping=_bookkeeping_metrics(r),
         mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
     )
@@ -119,6 +115,10 @@ def create_metrics() -> Metrics:
 
 def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
     return BookkeepingMetrics(
+        reconcile_difference=_latest(
+            "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
+        ),
+        reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
         archive_days=Counter(
             "vla_archive_days", "Days of the log that left the database, and months that could not.", ["result"], registry=r
         ),

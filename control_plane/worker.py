@@ -204,8 +204,8 @@ async def reconcile_recent(engine: AsyncEngine, metrics: Metrics, log: Filtering
     differences = [difference for month in sorted(months) for difference in await reconcile(engine, month)]
     for difference in differences:
         log.error("roll-up differs from the log", roll_up=difference.roll_up, starts_on=str(difference.starts_on))
-    metrics.reconcile_difference.set(len(differences))
-    metrics.reconcile_at.set(now.timestamp())
+    metrics.bookkeeping.reconcile_difference.set(len(differences))
+    metrics.bookkeeping.reconcile_at.set(now.timestamp())
 
 
 async def archive_due(settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> None:
