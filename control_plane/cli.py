@@ -38,6 +38,10 @@ def _database_url() -> str:
     return str(_store_settings(os.environ).database_url)
 
 
+def _redis_url() -> str:
+    return str(_store_settings(os.environ).redis_url)
+
+
 def _objects_url() -> str | None:
     url = _store_settings(os.environ).object_store_url
     return None if url is None else url.get_secret_value()
@@ -47,7 +51,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
-app.add_typer(create_usage_commands(_database_url, _objects_url), name="usage")
+app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
 app.add_typer(mails, name="mails")
 
 

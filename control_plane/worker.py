@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from functools import partial
 
 from redis.asyncio import Redis
@@ -28,9 +28,9 @@ from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
+from control_plane.usage.nightly import Stores, reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.recent import Recent
-from control_plane.usage.reconcile import reconcile
 from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
 from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
@@ -148,7 +148,9 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    nightly = repeated("reconcile", partial(reconcile_recent, engine, metrics, log))
+    patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
+    stores = Stores(engine=engine, connect=patient, redis=redis)
+    nightly = repeated("reconcile", partial(reconcile_recent, stores, metrics, log))
     mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     duties: dict[str, Duty] = {
         "record": recorder.run,
@@ -195,17 +197,6 @@ async def _keep_partitions(open_connection: Connect, days: int) -> None:
         await ensure_partitions(connection, days_ahead(datetime.now(UTC).date(), count=days))
     finally:
         await connection.close()
-
-
-async def reconcile_recent(engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> None:
-    """Compares the month of yesterday, and the current one too when it has turned; sets the gauges and logs each difference."""
-    now = datetime.now(UTC)
-    months = {instant.date().replace(day=1) for instant in (now - timedelta(days=1), now)}
-    differences = [difference for month in sorted(months) for difference in await reconcile(engine, month)]
-    for difference in differences:
-        log.error("roll-up differs from the log", roll_up=difference.roll_up, starts_on=str(difference.starts_on))
-    metrics.bookkeeping.reconcile_difference.set(len(differences))
-    metrics.bookkeeping.reconcile_at.set(now.timestamp())
 
 
 async def archive_due(settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> None:

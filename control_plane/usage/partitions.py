@@ -33,14 +33,14 @@ async def ensure_partitions(connection: "asyncpg.Connection", days: Collection[d
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_ID)
-        attached = await _attached(connection, days)
-        archived = await _archived(connection, set(days) - attached.keys())
-        for day in sorted(set(days) - attached.keys() - archived):
+        there = await attached(connection, days)
+        archived = await _archived(connection, set(days) - there.keys())
+        for day in sorted(set(days) - there.keys() - archived):
             await _make(connection, day)
-    return frozenset(day for day in days if attached.get(day, True) and day not in archived)
+    return frozenset(day for day in days if there.get(day, True) and day not in archived)
 
 
-async def _attached(connection: "asyncpg.Connection", days: Collection[date]) -> dict[date, bool]:
+async def attached(connection: "asyncpg.Connection", days: Collection[date]) -> dict[date, bool]:
     """For each day whose table exists: is it part of the log?"""
     rows = await connection.fetch(
         """

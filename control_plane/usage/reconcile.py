@@ -20,7 +20,7 @@ _SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in COUNTS)
 def _compared(raw: str, kept: str, period: str) -> str:
     """Pairs of what the rows and what the roll-up say about one customer and period, where they differ."""
     pairs = ", ".join(f"COALESCE(raw.{name}, 0) AS raw_{name}, COALESCE(kept.{name}, 0) AS kept_{name}" for name in COUNTS)
-    raw_counts, kept_counts = (", ".join(f"{side}.{name}" for name in COUNTS) for side in ("raw", "kept"))
+    raw_counts, kept_counts = (", ".join(f"COALESCE({side}.{name}, 0)" for name in COUNTS) for side in ("raw", "kept"))
     return f"""
         SELECT '{kept}' AS roll_up, customer_id, {period} AS starts_on, {pairs}
         FROM {raw} AS raw FULL JOIN (
