@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_archive"
-down_revision = "2026_11_27_key_scopes"
+down_revision = "2026_11_27_operators"
 branch_labels = None
 depends_on = None
 
