@@ -6,6 +6,7 @@ Started and stopped through the same commands a person types. Knows nothing of w
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 
 ROOT = Path(__file__).resolve().parents[1]
 _PORTS = (
@@ -80,6 +83,7 @@ def running_stack(state_dir: Path, **settings: str) -> Iterator[Stack]:
         "VLA_DOOR_KEY_PER_S": _UNLIMITED,
         "VLA_DOOR_ADDRESS_PER_S": _UNLIMITED,
         **dict(zip(_PORTS, map(str, free_ports(len(_PORTS))), strict=True)),
+        "VLA_OBJECT_STORE_PORT": str(free_block(OBJECT_STORE_PORTS)),
         **settings,
     }
     try:
@@ -110,6 +114,16 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def free_block(count: int) -> int:
+    """The first of `count` ports in a row that nothing listens on now, below those that the kernel hands out by itself."""
+    for first in random.sample(range(12_000, 32_000, count), 500):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for number in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            return first
+    raise RuntimeError(f"there are no {count} free ports in a row")
 
 
 def _customer(environment: dict[str, str]) -> str:

@@ -6,15 +6,36 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from control_plane.object_place import place_of
 
 PREFIX = "VLA_"
 
 
 _S = TypeVar("_S", bound="StoreSettings")
+
+
+def _is_place(url: SecretStr) -> SecretStr:
+    place_of(url.get_secret_value())
+    return url
+
+
+ObjectStoreUrl = Annotated[SecretStr, AfterValidator(_is_place)]
 
 
 class SettingsError(Exception):
@@ -34,12 +55,29 @@ class StoreSettings(BaseModel):
     )
     database_timeout_s: float = Field(default=2.0, gt=0, description="Longest wait for one PostgreSQL answer in a request.")
 
+    object_store_url: ObjectStoreUrl | None = Field(
+        default=None,
+        description="S3, as https://ACCESS:SECRET@host:port/bucket?region=…; without it nothing is archived or captured.",
+    )
+
     key_pepper: SecretStr = Field(
         min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys."
     )
     key_cache_s: float = Field(
         default=5.0, gt=0, le=5, description="Longest time a process trusts a verified key without looking."
     )
+
+    # Mail and what is said in it
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server, smtps://user:password@host, smtp:// (STARTTLS) or smtp+plain://; without one, files.",
+    )
+    mail_from: str = Field(default="vlaapi@localhost", description="Sender of e-mails, as address or `Name <address>`.")
+    operator_email: str | None = Field(default=None, description="Where the operator is told of sign-ups and trouble.")
+    public_url: str = Field(
+        default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
+    )
+    docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
 class Settings(StoreSettings):
@@ -62,6 +100,7 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")
     max_image_pixels: int = Field(default=16_000_000, gt=0, description="Largest image, width times height.")
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
+    socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
     max_in_flight: int = Field(default=64, ge=1, description="Requests one API process works on before it sheds load.")
 
@@ -74,10 +113,32 @@ class Settings(StoreSettings):
     api_processes: int = Field(
         default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
     )
-    public_url: str = Field(
-        default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in _parts(text):
+            ip_network(part)  # its ValueError says what is wrong
+        return text
+
+    @property
+    def trusted_networks(self) -> tuple[str, ...]:
+        """`trusted_proxies`, one by one."""
+        return _parts(self.trusted_proxies)
+
+    @property
+    def outbox_dir(self) -> Path:
+        """Where e-mails go, as files, when there is no mail server: beside the spool, in the folder of state."""
+        return self.spool_dir.parent / "outbox"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for part in map(str.strip, text.split(",")) if part)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, also_known: Iterable[str] = ()) -> Settings:

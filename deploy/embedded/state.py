@@ -3,7 +3,7 @@
     lock         held by the running supervisor, which also writes its pid into it
     secrets.json 0600, made once; losing the pepper voids every API key
     status.json  0600, what `vlaapi status` shows (status.py)
-    logs/        one file per server; spool/, metrics/, postgres/, valkey/, triton/, nginx/
+    logs/        one file per server; spool/, metrics/, postgres/, valkey/, seaweedfs/, triton/, nginx/
 
 Unix sockets lie in a short private folder under /tmp, because the kernel allows 107 bytes for their path.
 """
@@ -43,6 +43,7 @@ class Secrets:
     postgres_password: str
     valkey_password: str
     key_pepper: str
+    object_store_secret_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +143,21 @@ def read_secrets(state: State) -> Secrets:
     path = state.root / "secrets.json"
     if not path.exists():
         fresh = Secrets(
-            postgres_password=secrets.token_hex(24), valkey_password=secrets.token_hex(24), key_pepper=secrets.token_hex(32)
+            postgres_password=secrets.token_hex(24),
+            valkey_password=secrets.token_hex(24),
+            key_pepper=secrets.token_hex(32),
+            object_store_secret_key=secrets.token_hex(24),
         )
         write_private(path, json.dumps(asdict(fresh), indent=2).encode())
     try:
-        return Secrets(**json.loads(path.read_text()))
+        kept = json.loads(path.read_text())
+        # The one secret that a folder of the release before lacks; no other is ever made anew.
+        found = Secrets(**({"object_store_secret_key": secrets.token_hex(24)} | kept))
     except (ValueError, TypeError):
         raise StartError(f"{path}: cannot be read as secrets; restore it, or remove {state.root} to start anew") from None
+    if asdict(found) != kept:
+        write_private(path, json.dumps(asdict(found), indent=2).encode())
+    return found
 
 
 def write_private(path: Path, data: bytes, *, is_durable: bool = True) -> None:

@@ -1,6 +1,6 @@
 """Keeps servers running: starts each when what it needs is ready, restarts what ends, stops all in reverse.
 
-    first start    a server that does not become ready fails the whole start: a person has to look
+    first start    a server that does not become ready fails the whole start: a person has to look (unless nobody waits for it)
     later          it is restarted after a pause that doubles, and given up when it flaps; the others stay up
     stop           rank by rank, the last one first, each server with its own signal and time
 
@@ -77,11 +77,11 @@ class Supervisor:
         return {name: kept.status for name, kept in self._kept.items()}
 
     async def start(self) -> None:
-        """Returns when every server is ready. Raises StartError with the first reason why that cannot be."""
+        """Returns when every awaited server is ready. Raises StartError with the first reason why that cannot be."""
         self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for kept in self._kept.values():
             kept.task = asyncio.create_task(self._keep(kept), name=f"keep {kept.server.name}")
-        ready = asyncio.gather(*(kept.was_ready.wait() for kept in self._kept.values()))
+        ready = asyncio.gather(*(kept.was_ready.wait() for kept in self._kept.values() if kept.server.is_awaited))
         either: list[asyncio.Future[Any]] = [ready, self._refused]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -112,7 +112,7 @@ class Supervisor:
                 reason = await self._run(kept, began)
             except StartError as error:
                 reason = str(error)
-                if not kept.was_ready.is_set():
+                if not kept.was_ready.is_set() and kept.server.is_awaited:
                     return self._refuse(kept, error)
             if kept.server.is_one_shot:
                 return None

@@ -1,9 +1,11 @@
 """The state folder: one owner, private files, clear refusals."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,16 @@ def test_broken_secrets_are_refused_instead_of_being_made_anew(state: State) -> 
     write_private(state.root / "secrets.json", b"{}")
     with pytest.raises(StartError, match=r"secrets\.json: cannot be read as secrets"):
         read_secrets(state)
+
+
+def test_a_folder_of_the_release_before_gets_the_secret_of_the_object_store_and_keeps_the_others(state: State) -> None:
+    path = state.root / "secrets.json"
+    kept = asdict(read_secrets(state))
+    before = {name: value for name, value in kept.items() if name != "object_store_secret_key"}
+    write_private(path, json.dumps(before).encode())
+    first = read_secrets(state)
+    assert asdict(first) | before == asdict(first)
+    assert read_secrets(state) == first
 
 
 def test_a_second_owner_is_refused_with_the_pid_of_the_first(state: State) -> None:

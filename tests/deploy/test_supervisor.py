@@ -169,6 +169,16 @@ async def test_a_first_start_that_fails_is_refused_with_the_last_words_of_the_lo
     assert workshop.journal.count("start bad") == 1
 
 
+async def test_a_start_does_not_wait_for_a_server_that_nobody_needs_and_goes_on_without_it(workshop: Workshop) -> None:
+    spare = replace(workshop.server("spare", manner="fails"), is_awaited=False)
+    restarts = Restarts(first_pause_s=0.01, longest_pause_s=0.02, give_up_after=2)
+    async with workshop.supervised([workshop.server("good"), spare], restarts=restarts) as supervisor:
+        assert supervisor.servers["good"].state is ServerState.READY
+        await workshop.until(supervisor, "spare", ServerState.GIVEN_UP)
+        assert "cannot go on like this" in (supervisor.servers["spare"].detail or "")
+        assert supervisor.servers["good"].state is ServerState.READY
+
+
 async def test_a_server_that_ignores_its_signal_is_killed_after_its_time(workshop: Workshop) -> None:
     async with workshop.supervised([workshop.server("deaf", manner="deaf")]) as supervisor:
         pid = supervisor.servers["deaf"].pid or 0
