@@ -56,6 +56,7 @@ class Metrics:
     reconcile_difference: Gauge
     reconcile_at: Gauge
     mails: Counter
+    webhooks: Counter
 
 
 def create_metrics() -> Metrics:
@@ -98,6 +99,7 @@ def create_metrics() -> Metrics:
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
+        webhooks=Counter("vla_webhooks", "Attempts to deliver a webhook, by how they ended.", ["outcome"], registry=r),
         mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
     )
 
