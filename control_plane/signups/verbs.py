@@ -1,7 +1,7 @@
 """What can be done with sign-ups. Whoever asks learns nothing: the answer is the same whether the address is known or not.
 
 Approval is one transaction: customer, key, welcome e-mail and the decision are all there, or none. The key goes only into that
-e-mail, sealed until it is sent (docs/decisions/0020-a-key-by-mail.md): no operator, table or log sees it.
+e-mail, sealed until it is sent (docs/decisions/0021-a-key-by-mail.md): no operator, table or log sees it.
 """
 
 import unicodedata
