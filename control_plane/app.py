@@ -159,6 +159,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             ),
             authenticate=n.authenticator.authenticate,
             trusted_proxies=networks(settings.trusted_networks),
+            is_loopback_allowed=settings.webhook_allow_loopback,
         ),
         operations=Operations(
             canary=canary,

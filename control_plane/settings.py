@@ -77,6 +77,9 @@ class StoreSettings(BaseModel):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
+    webhook_allow_loopback: bool = Field(
+        default=False, description="Whether webhooks may go to this machine, also without TLS: for development only."
+    )
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 

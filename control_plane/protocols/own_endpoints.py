@@ -2,7 +2,9 @@
 
 from control_plane.account.keys import OWN_ENDPOINTS as KEYS
 from control_plane.account.requests import OWN_ENDPOINTS as REQUESTS
+from control_plane.account.signups import OWN_ENDPOINTS as SIGNUPS
 from control_plane.account.usage import OWN_ENDPOINTS as USAGE
+from control_plane.account.webhooks import OWN_ENDPOINTS as WEBHOOKS
 from control_plane.endpoints.endpoint import Endpoint
 
-OWN_ENDPOINTS: tuple[Endpoint, ...] = (*USAGE, *REQUESTS, *KEYS)
+OWN_ENDPOINTS: tuple[Endpoint, ...] = (*USAGE, *REQUESTS, *KEYS, *WEBHOOKS, *SIGNUPS)

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.alerts.tables import usage_alerts
 from control_plane.audit.tables import audit_log
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import create_engine, metadata
@@ -14,6 +15,8 @@ from control_plane.guarding.tables import safety_settings, safety_settings_chang
 from control_plane.keys.tables import api_keys
 from control_plane.mail.tables import mail_attachments, mails
 from control_plane.operators.tables import operator_keys
+from control_plane.signups.tables import signups
+from control_plane.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_messages
 from tests.control_plane.own_servers import own_postgres
 
 TABLES = [
@@ -25,6 +28,12 @@ TABLES = [
     mails,
     mail_attachments,
     operator_keys,
+    usage_alerts,
+    signups,
+    webhook_endpoints,
+    webhook_messages,
+    webhook_deliveries,
+    webhook_attempts,
 ]
 
 _COLUMNS = """
