@@ -1,4 +1,4 @@
-"""The OpenAPI description of the doors for other people's clients on HTTP; WebSockets have no place in OpenAPI (docs/PROTOCOLS.md)."""
+"""The OpenAPI description of the doors for other clients on HTTP; WebSockets have no place in OpenAPI (docs/PROTOCOLS.md)."""
 
 from typing import Any
 
