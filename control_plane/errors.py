@@ -86,11 +86,13 @@ _ROWS = (
     _row("minute_limit", _LIMIT, 429, "The per-minute limit is used up.", retry=True),
     _row("day_limit", _LIMIT, 429, "The per-day limit is used up."),
     _row("month_limit", _LIMIT, 429, "The per-month limit is used up."),
+    _row("spend_limit", _LIMIT, 429, "This account's spend cap for the month is reached.", stop=True),
     _row("concurrency_limit", _LIMIT, 429, "Too many requests are in flight.", retry=True),
     # Try again.
     _row("overloaded", _UNAVAILABLE, 503, "The service is shedding load; try again.", retry=True),
     _row("policy_unavailable", _UNAVAILABLE, 503, "The model cannot be reached at present.", retry=True),
     _row("store_unavailable", _UNAVAILABLE, 503, "This key cannot be verified at present.", retry=True),
+    _row("spend_unknown", _UNAVAILABLE, 503, "What this account has spent cannot be said at present.", retry=True),
     _row("journal_unavailable", _UNAVAILABLE, 503, "The answer could not be recorded, so it was not given.", retry=True),
     _row("guard_unavailable", _UNAVAILABLE, 503, "The safety check could not be completed, so no action is given.", retry=True),
     _row("deadline_exceeded", "timeout", 504, "The answer would have come too late.", retry=True),

@@ -122,6 +122,9 @@ class FakeAdmission:
     def settle_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("settled")
 
+    def settle_unbilled_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("settled")
+
     def give_back_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("given back")
 
