@@ -11,7 +11,7 @@ from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines, print_table, tell_if_unheard
 from control_plane.mail.letters import Letterhead
-from control_plane.signups.verbs import STATUSES, approve, list_signups, reject
+from control_plane.signups.verbs import STATUSES, Approved, approve, list_signups, reject
 
 SignupId = Annotated[str, typer.Argument(metavar="SIGNUP", help="The sign-up's id, sup_….")]
 
@@ -43,17 +43,7 @@ def create_signup_commands(letterhead: Callable[[], tuple[Letterhead, bool]]) ->
         signup_id = id_of("signup", "sup", signup)
         letters, has_server = letterhead()
         done = on_stores(ctx, lambda stores: approve(stores, letters, signup_id, tier=tier))
-        told = {**signup_as_json(done.signup), "tier": done.customer.tier.value, "key": done.key_start}
-        if as_json:
-            print_json({"signup": told, "is_announced": done.is_announced, "has_mail_server": has_server})
-        else:
-            print_lines({**told, "welcome e-mail": f"waits in the outbox for {done.customer.email}"})
-        if not has_server:
-            note = (
-                "note: no mail server is set (VLA_SMTP_URL): the worker writes the mail, with the key in it, as a file into the"
-            )
-            typer.echo(f"{note} folder `outbox` beside VLA_SPOOL_DIR; pass it on from there.", err=True)
-        tell_if_unheard(is_announced=done.is_announced)
+        _print_approved(done, has_server=has_server, as_json=as_json)
 
     @commands.command("reject")
     def reject_(ctx: typer.Context, signup: SignupId, as_json: AsJson = False) -> None:
@@ -66,6 +56,18 @@ def create_signup_commands(letterhead: Callable[[], tuple[Letterhead, bool]]) ->
             print_lines(told)
 
     return commands
+
+
+def _print_approved(done: Approved, *, has_server: bool, as_json: bool) -> None:
+    told = {**signup_as_json(done.signup), "tier": done.customer.tier.value, "key": done.key_start}
+    if as_json:
+        print_json({"signup": told, "is_announced": done.is_announced, "has_mail_server": has_server})
+    else:
+        print_lines({**told, "welcome e-mail": f"waits in the outbox for {done.customer.email}"})
+    if not has_server:
+        note = "note: no mail server is set (VLA_SMTP_URL): the worker writes the mail, with the key in it, as a file into the"
+        typer.echo(f"{note} folder `outbox` beside VLA_SPOOL_DIR; pass it on from there.", err=True)
+    tell_if_unheard(is_announced=done.is_announced)
 
 
 def signup_as_json(row: Row[Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_webhooks_and_alerts"
-down_revision = "2026_11_27_spend_caps"
+down_revision = "2026_11_27_customer_deadline"
 branch_labels = None
 depends_on = None
 
@@ -49,6 +49,10 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX ix_webhook_attempts_delivery_id ON webhook_attempts (delivery_id)")
+    _create_alerts()
+
+
+def _create_alerts() -> None:
     op.execute("""
         CREATE TABLE usage_alerts (
             customer_id uuid NOT NULL,
