@@ -1,7 +1,7 @@
 """schemathesis over the served OpenAPI document, through nginx, with real stores and a real model.
 
-Every operation, good data and bad, with the key, with a wrong one and without: nothing unmapped, nothing undeclared. Operations that
-land later are covered by being in the document.
+Every operation, good data and bad, with the key, with a wrong one and without: nothing unmapped, nothing undeclared. Operations
+that land later are covered by being in the document.
 """
 
 import json
