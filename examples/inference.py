@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-DEADLINE_MS = 500
+DEADLINE_MS = 2000
 ATTEMPTS = 3
 EXAMPLE = Path(__file__).with_name("tabletop.png")
 
