@@ -22,16 +22,18 @@ from benchmarks.stack import Stack
 CASES = 2000
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 PLACEHOLDER = "anything"
+PHASES = ("examples", "coverage", "fuzzing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What schemathesis did: its exit status and words, cases per operation and phase, how often each status came."""
+    """What schemathesis did: its exit status and words, cases per operation and phase, statuses, and 429s per operation."""
 
     exit_status: int
     said: str
     cases: Counter[tuple[str, str]] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
+    limited: Counter[str] = field(default_factory=Counter)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def run(stack: Stack, url: str, tmp_path_factory: pytest.TempPathFactory) -> Run
         for case in recorder.get("cases", {}).values():
             run.cases[recorder["label"], case["value"]["meta"]["phase"]["name"]] += 1
         for interaction in recorder.get("interactions", {}).values():
-            run.statuses[(interaction.get("response") or {}).get("status_code", 0)] += 1
+            status = (interaction.get("response") or {}).get("status_code", 0)
+            run.statuses[status] += 1
+            run.limited[recorder["label"]] += status == 429
     return run
 
 
@@ -85,7 +89,8 @@ def test_no_case_of_thousands_finds_a_fault(run: Run) -> None:
 
 def test_no_operation_is_left_out_and_limits_hide_nothing(run: Run, document: dict[str, Any]) -> None:
     assert {label for label, _ in run.cases} == set(operations(document))
-    assert run.statuses[429] == 0
+    assert run.limited["POST /v1/inference"] == 0
+    assert [label for label, count in run.limited.items() if count == sum(run.cases[label, name] for name in PHASES)] == []
     assert run.statuses[200] > 0
     assert run.statuses[422] > 0
 
