@@ -1,9 +1,10 @@
-"""The commands of the control plane: `python -m control_plane.cli customers | keys | safety | usage | migrate | worker`.
+"""The commands of the control plane: `python -m control_plane.cli customers | keys | safety | usage | mails | migrate | …`.
 
 Also `vlaapi …`. Composition root: it alone reads settings and builds the stores that commands work on. Every refusal is one line
 on stderr that names the field: exit status 2 when the person must change something, 1 when the service is at fault.
 """
 
+import getpass
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,12 +14,14 @@ from typing import NoReturn
 
 import typer
 
+from control_plane.audit.record import By
 from control_plane.customers.commands import commands as customers
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
 from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
+from control_plane.mail.commands import commands as mails
 from control_plane.redis import create_redis
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
 from control_plane.usage.commands import create_commands as create_usage_commands
@@ -34,6 +37,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
+app.add_typer(mails, name="mails")
 app.add_typer(create_usage_commands(lambda: str(_store_settings(os.environ).database_url)), name="usage")
 
 
@@ -69,10 +73,18 @@ async def open_stores() -> AsyncIterator[Stores]:
     engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=settings.database_timeout_s)
     redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
     try:
-        yield Stores(engine=engine, redis=redis, pepper=settings.key_pepper.get_secret_value().encode())
+        pepper = settings.key_pepper.get_secret_value().encode()
+        yield Stores(engine=engine, redis=redis, pepper=pepper, by=By(actor=f"command line {_user()}"))
     finally:
         await redis.aclose()
         await engine.dispose()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user of that number
+        return "unknown"
 
 
 def _store_settings(environment: Mapping[str, str]) -> StoreSettings:

@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 _HAS_ITS_OWN_HANDLERS = "uvicorn"  # in text; `uvicorn.access` is left alone, because a handler in reach would switch it on
-_KEY = re.compile(r"(vla_[a-z]+_\w{4})\w+")
+_KEY = re.compile(r"(vla_[a-z]+_\w{4}|whsec_\w{4})[\w+/=]+")
 
 
 def create_log(level: str, stream: BinaryIO | None = None) -> FilteringBoundLogger:
@@ -62,10 +62,15 @@ class _ToLog(logging.Handler):
         self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
 
 
+def cut_keys(text: str) -> str:
+    """The text with anything shaped like one of our keys, or a webhook's signing secret, cut after its readable start."""
+    return _KEY.sub(r"\1…", text) if "vla_" in text or "whsec_" in text else text
+
+
 def _cut_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
-        if isinstance(value, str) and "vla_" in value:
-            event[name] = _KEY.sub(r"\1…", value)
+        if isinstance(value, str):
+            event[name] = cut_keys(value)
     return event
 
 

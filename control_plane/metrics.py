@@ -41,6 +41,7 @@ class Metrics:
     dead_letters: Counter
     reconcile_difference: Gauge
     reconcile_at: Gauge
+    mails: Counter
 
 
 def create_metrics() -> Metrics:
@@ -85,6 +86,7 @@ def create_metrics() -> Metrics:
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
+        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
     )
 
 

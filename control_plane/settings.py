@@ -56,6 +56,18 @@ class StoreSettings(BaseModel):
         default=5.0, gt=0, le=5, description="Longest time a process trusts a verified key without looking."
     )
 
+    # Mail and what is said in it
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server, smtps://user:password@host, smtp:// (STARTTLS) or smtp+plain://; without one, files.",
+    )
+    mail_from: str = Field(default="vlaapi@localhost", description="Sender of e-mails, as address or `Name <address>`.")
+    operator_email: str | None = Field(default=None, description="Where the operator is told of sign-ups and trouble.")
+    public_url: str = Field(
+        default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
+    )
+    docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
+
 
 class Settings(StoreSettings):
     """One field per thing an operator may set; units are in the names."""
@@ -89,10 +101,12 @@ class Settings(StoreSettings):
     api_processes: int = Field(
         default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
     )
-    public_url: str = Field(
-        default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
-    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
+
+    @property
+    def outbox_dir(self) -> Path:
+        """Where e-mails go, as files, when there is no mail server: beside the spool, in the folder of state."""
+        return self.spool_dir.parent / "outbox"
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, also_known: Iterable[str] = ()) -> Settings:

@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
-from control_plane.db import connect, create_engine
+from control_plane.db import DatabaseAwayError, connect, create_engine
 from control_plane.logs import adopt_libraries, create_log
+from control_plane.mail.delivery import Delivery
+from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
@@ -44,6 +46,7 @@ RECONCILE_RETRY_S = 300.0
 MEASURE_EVERY_S = 2.0
 REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
+MAIL_EVERY_S = 2.0
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -59,6 +62,7 @@ class Worker:
     engine: AsyncEngine
     spool: Spool
     log: FilteringBoundLogger
+    other_engines: tuple[AsyncEngine, ...] = ()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Does every duty until `stop`, then lets each finish what it holds."""
@@ -72,7 +76,8 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.spool.close()
             await self.redis.aclose()
-            await self.engine.dispose()
+            for engine in (self.engine, *self.other_engines):
+                await engine.dispose()
 
     async def _endure(self, name: str, stop: asyncio.Event) -> None:
         """The worker loop: a duty that fails for a reason nobody foresaw is told about and begun again."""
@@ -108,7 +113,7 @@ class Repeated:
     async def _attempt(self) -> bool:
         try:
             await self._step()
-        except (*STORES_AWAY, SQLAlchemyError, SpoolError) as error:
+        except (*STORES_AWAY, DatabaseAwayError, SQLAlchemyError, SpoolError) as error:
             if not self._is_waiting:
                 self._log.warning("duty waits", error=type(error).__name__, detail=str(error))
             self._is_waiting = True
@@ -124,6 +129,8 @@ def create_worker(settings: Settings) -> Worker:
     metrics, log = create_metrics(), create_log(settings.log_level)
     redis = create_redis(str(settings.redis_url), timeout_s=REDIS_TIMEOUT_S)
     engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=RECONCILE_TIMEOUT_S)
+    # Apart, so that an hour of reconciling keeps no mail waiting.
+    outbox_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=STATEMENT_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -140,14 +147,27 @@ def create_worker(settings: Settings) -> Worker:
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
     nightly = repeated("reconcile", partial(reconcile_recent, engine, metrics, log))
+    mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     duties: dict[str, Duty] = {
         "record": recorder.run,
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
         "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
+        "mail": partial(mail.run_every, MAIL_EVERY_S),
     }
-    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log)
+    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
+
+
+def _mail(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> Delivery:
+    return Delivery(
+        engine=engine,
+        transport=transport_of(settings),
+        sender=settings.mail_from,
+        pepper=settings.key_pepper.get_secret_value().encode(),
+        metrics=metrics,
+        log=log,
+    )
 
 
 def run_worker(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.tiers import Tier
+from control_plane.audit.record import Change, record
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
@@ -21,7 +22,7 @@ from control_plane.identity.principal import RateLimits, limits_in_force
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.keys.fields import clean_email, clean_name, positive
 from control_plane.keys.tables import api_keys
-from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, no_such
+from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, key_created, no_such
 
 MAX_COMPANY_NAME = 200
 
@@ -95,6 +96,8 @@ async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> Crea
             if row is None:
                 raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
             issued = await issue(connection, row.id, key, pepper=stores.pepper)
+            await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
+            await record(connection, stores.by, key_created(row.id, issued))
     return CreatedCustomer(customer=_summary(row), key=issued, is_announced=await announce(stores.redis, [issued.digest]))
 
 
@@ -124,15 +127,27 @@ async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
 
 
 async def _change(stores: Stores, customer_id: UUID, values: Mapping[str, object]) -> ChangedCustomer:
-    statement = update(customer_accounts).where(customer_accounts.c.id == customer_id).values(values)
+    is_the_customer = customer_accounts.c.id == customer_id
     with database_errors():
         async with stores.engine.begin() as connection:
-            row = (await connection.execute(statement.returning(customer_accounts))).one_or_none()
+            before = (await connection.execute(select(customer_accounts).where(is_the_customer).with_for_update())).one_or_none()
+            if before is None:
+                raise no_such("customer", public_id("cus", customer_id))
+            statement = update(customer_accounts).where(is_the_customer).values(values).returning(customer_accounts)
+            row = (await connection.execute(statement)).one()
+            told = {kind: {name: getattr(of, name) for name in values} for kind, of in (("before", before), ("after", row))}
+            await record(connection, stores.by, _change_of("customer.change", customer_id, **told))
             keys = await connection.scalars(select(api_keys.c.digest).where(api_keys.c.customer_id == customer_id))
             digests = keys.all()
-    if row is None:
-        raise no_such("customer", public_id("cus", customer_id))
     return ChangedCustomer(customer=_summary(row), is_announced=await announce(stores.redis, digests))
+
+
+def _change_of(action: str, customer_id: UUID, **fields: Mapping[str, Any]) -> Change:
+    return Change(action=action, target=public_id("cus", customer_id), customer_id=customer_id, **fields)
+
+
+def _recorded(row: Row[Any]) -> dict[str, Any]:
+    return {name: value for name, value in row._mapping.items() if name not in {"id", "created_at"} and value is not None}
 
 
 def _checked(overrides: Overrides) -> dict[str, int | None]:

@@ -5,7 +5,7 @@ seconds that they believe a key. Raises ApiError for bad values and unknown ids,
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import Row, Select, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from control_plane.audit.record import By, Change, record
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity import known_keys
@@ -29,11 +30,12 @@ MAX_DAYS = 3650
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """What every verb works on. The pepper must be the one that the API processes have."""
+    """What every verb works on, and on whose behalf. The pepper must be the one that the API processes have."""
 
     engine: AsyncEngine
     redis: Redis
     pepper: bytes
+    by: By = field(default_factory=By)  # whom the audit log names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ async def create_key(stores: Stores, customer_id: UUID, new: NewKey) -> Created:
             if found is None:
                 raise no_such("customer", public_id("cus", customer_id))
             key = await issue(connection, customer_id, new, pepper=stores.pepper)
+            await record(connection, stores.by, key_created(customer_id, key))
     return Created(key=key, is_announced=await announce(stores.redis, [key.digest]))
 
 
@@ -119,6 +122,12 @@ async def issue(connection: AsyncConnection, customer_id: UUID, new: NewKey, *, 
     return key
 
 
+def key_created(customer_id: UUID, key: IssuedKey) -> Change:
+    """What the audit log says of a new key."""
+    after = {"start": key.start, "name": key.name, "per_minute": key.per_minute, "expires_at": key.expires_at}
+    return Change(action="key.create", target=public_id("key", key.id), customer_id=customer_id, after=after)
+
+
 async def revoke_key(stores: Stores, key_id: UUID) -> Revoked:
     """Ends a key for good. Revoking again changes nothing and announces again."""
     statement = update(api_keys).where(api_keys.c.id == key_id)
@@ -126,8 +135,14 @@ async def revoke_key(stores: Stores, key_id: UUID) -> Revoked:
         async with stores.engine.begin() as connection:
             await connection.execute(statement.where(api_keys.c.revoked_at.is_(None)).values(revoked_at=datetime.now(UTC)))
             row = (await connection.execute(select(api_keys).where(api_keys.c.id == key_id))).one_or_none()
-    if row is None:
-        raise no_such("key", public_id("key", key_id))
+            if row is None:
+                raise no_such("key", public_id("key", key_id))
+            after = {"start": row.start, "revoked_at": row.revoked_at}
+            await record(
+                connection,
+                stores.by,
+                Change(action="key.revoke", target=public_id("key", key_id), customer_id=row.customer_id, after=after),
+            )
     return Revoked(key=_summary(row), is_announced=await announce(stores.redis, [row.digest]))
 
 

@@ -7,13 +7,15 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.audit.tables import audit_log
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import create_engine, metadata
 from control_plane.guarding.tables import safety_settings, safety_settings_changes
 from control_plane.keys.tables import api_keys
+from control_plane.mail.tables import mail_attachments, mails
 from tests.control_plane.own_servers import own_postgres
 
-TABLES = [customer_accounts, api_keys, safety_settings, safety_settings_changes]
+TABLES = [customer_accounts, api_keys, safety_settings, safety_settings_changes, audit_log, mails, mail_attachments]
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull, pg_get_expr(adbin, adrelid) AS default
