@@ -55,7 +55,7 @@ def payment(amount_cents: int, *, state: State, is_from_credit: bool) -> Entries
 
 
 def credit_note(amount_cents: int, *, open_cents: int, state: State, booked: Entries) -> Entries:
-    """Takes revenue back as it was booked, fees and usage in proportion; first from what is open, the rest to the customer's credit."""
+    """Takes revenue back in the proportion in which it was booked: from what is open, and the rest to the customer's credit."""
     revenue = [max(0, -booked.get(account, 0)) for account in (Account.REVENUE_FEES, Account.REVENUE_USAGE)]
     fees, usage = split(amount_cents, revenue) if any(revenue) else (amount_cents, 0)
     of_open = min(amount_cents, open_cents)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 
 from billing.terms import Subscription, Terms, terms_of
 from billing.tiers import PriceVersion, version_on
@@ -66,8 +67,10 @@ def segments(subscriptions: Sequence[Subscription], versions: Sequence[PriceVers
     history = sorted(subscriptions, key=lambda one: (one.effective_at, one.id))
     begin, end = midnight(month), midnight(next_month(month))
     cuts = {begin, *(midnight(version.effective_from) for version in versions), *(_second(one) for one in history)}
-    starts = sorted(cut for cut in cuts if begin <= cut < end) if history else []
-    return tuple(_segment(history, versions, start, end_) for start, end_ in zip(starts, [*starts[1:], end], strict=False))
+    if not history:
+        return ()
+    starts = sorted(cut for cut in cuts if begin <= cut < end)
+    return tuple(_segment(history, versions, *span) for span in pairwise([*starts, end]))
 
 
 def at(parts: Sequence[Segment], day: date) -> tuple[Segment, ...]:

@@ -1,4 +1,4 @@
-"""What one customer pays: their subscription's own prices where they have some, else the price list's. Knows no usage and no time span."""
+"""What one customer pays: their subscription's own prices where they have some, else the price list's. Knows no usage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ ALL_BASIS_POINTS = 10_000
 class OwnPrices:
     """A customer's own prices; None means the price list's. A currency of their own needs both prices in it.
 
-    `committed_requests` are paid each month, used or not, at `per_request_cents`; what goes beyond costs `overage_per_request_cents`.
-    The discount (in hundredths of a percent) is on everything.
+    `committed_requests` are paid each month, used or not, at `per_request_cents`; what goes beyond costs
+    `overage_per_request_cents`. The discount (in hundredths of a percent) is on everything.
     """
 
     currency: str | None = None
