@@ -2,7 +2,7 @@
 
 A fee is the month's price times its share of the month, by the second. Metered usage is rated per segment on its running total: a
 later line of the same segment is the price of the new total less what was asked for already, so that late requests and
-corrections cost what they would have cost in time. Each line is rounded once; the fees of a month are split by largest remainder.
+corrections cost what they would have cost in time. Each line is rounded once; one fee cut in parts is split by largest remainder.
 """
 
 from collections.abc import Sequence
@@ -106,16 +106,14 @@ def with_balance(lines: Sequence[Line], month: date) -> tuple[Line, ...]:
 
 
 def _fee(part: Segment, parts: Sequence[Segment]) -> tuple[Line, ...]:
-    """Parts in one currency are rounded together, so that a month cut in two at one price costs what the whole costs."""
-    together = [other for other in parts if other.terms.currency == part.terms.currency]
-    cents = dict(zip(together, whole_parts([other.terms.monthly_cents * other.share for other in together]), strict=True))
+    """Parts at one price are one fee that is split, so that a month cut in two costs what the whole costs."""
+    price = (part.terms.currency, part.terms.monthly_cents)
+    together = [other for other in parts if (other.terms.currency, other.terms.monthly_cents) == price]
+    cents = whole_parts([other.terms.monthly_cents * other.share for other in together])
     if not part.terms.monthly_cents * part.share:
         return ()
-    return (
-        replace(
-            _line(part, LineKind.FEE, cents[part]), description=fee_words(part), unit_cents=Decimal(part.terms.monthly_cents)
-        ),
-    )
+    line = _line(part, LineKind.FEE, cents[together.index(part)])
+    return (replace(line, description=fee_words(part), unit_cents=Decimal(part.terms.monthly_cents)),)
 
 
 def _commitment(part: Segment) -> tuple[Line, ...]:
