@@ -34,6 +34,7 @@ from control_plane.limits.limiter import Limiter
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
+from control_plane.policies.outliers import Outliers
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
@@ -57,7 +58,9 @@ class Neighbours:
 
     engine: AsyncEngine
     redis: Redis
-    triton: Triton
+    triton: Replicas
+    catalogue: Catalogue
+    outliers: Outliers
     metrics: Metrics
     log: FilteringBoundLogger
     authenticator: Authenticator
@@ -70,7 +73,7 @@ class Neighbours:
 
 def create_app(settings: Settings, *, triton: Triton | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
     """The application; nothing is connected before the server starts it. `triton` and `log` replace the real ones."""
-    neighbours = _neighbours(settings, triton or _triton(settings.triton_url), log or create_log(settings.log_level))
+    neighbours = _neighbours(settings, triton, log or create_log(settings.log_level))
     return assemble(_doors(settings, neighbours), lifespan=_lifespan(settings, neighbours))
 
 
@@ -79,12 +82,13 @@ def create_app_from_environment() -> FastAPI:
     return create_app(load_settings())
 
 
-def _triton(urls: str) -> Triton:
-    tritons = [GrpcTriton(url.strip()) for url in urls.split(",")]
-    return tritons[0] if len(tritons) == 1 else Replicas(tritons)
+def _replicas(urls: str, given: Triton | None, metrics: Metrics) -> Replicas:
+    addresses = [url.strip() for url in urls.split(",")]
+    tritons = {address: given or GrpcTriton(address) for address in addresses}
+    return Replicas(tritons, retried=lambda address: metrics.fleet.retries.labels(address).inc())
 
 
-def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -> Neighbours:
+def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLogger) -> Neighbours:
     metrics = create_metrics()
     engine = create_engine(
         str(settings.database_url), pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s
@@ -98,10 +102,19 @@ def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -
         metrics=metrics,
     )
     spool, recent = Spool(settings.spool_dir), Recent()
+    replicas = _replicas(settings.triton_url, triton, metrics)
+    catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
     return Neighbours(
         engine=engine,
         redis=redis,
-        triton=triton,
+        triton=replicas,
+        catalogue=catalogue,
+        outliers=Outliers(
+            replicas=replicas,
+            catalogue=catalogue,
+            log=log,
+            ejected=lambda address, reason: metrics.fleet.ejections.labels(address, reason).inc(),
+        ),
         metrics=metrics,
         log=log,
         authenticator=authenticator,
@@ -114,7 +127,7 @@ def _neighbours(settings: Settings, triton: Triton, log: FilteringBoundLogger) -
 
 
 def _doors(settings: Settings, n: Neighbours) -> Doors:
-    catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
+    catalogue = n.catalogue
     canary = Canary(triton=n.triton, catalogue=catalogue)
     in_force = _guards(settings, catalogue)
     pipeline = _pipeline(settings, n, catalogue, in_force)
@@ -215,6 +228,8 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.push_async_callback(n.replay.stop)
             n.listener.start()
             closing.push_async_callback(n.listener.stop)
+            n.outliers.start()
+            closing.push_async_callback(n.outliers.stop)
             n.log.info("started")
             yield
             n.log.info("stopping")

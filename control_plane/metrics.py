@@ -18,6 +18,18 @@ STAGE_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetMetrics:
+    """The series about Triton's replicas and the turns of customers before them."""
+
+    in_flight: Gauge
+    processes: Gauge
+    ejections: Counter
+    retries: Counter
+    waiting: Gauge
+    shed: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """The series of one process. Build with `create_metrics`."""
 
@@ -34,6 +46,7 @@ class Metrics:
     journal_writes: Counter
     spool_events: Gauge
     triton_errors: Counter
+    fleet: FleetMetrics
     recorder_rows: Counter
     recorder_lag: Gauge
     stream_length: Gauge
@@ -75,6 +88,7 @@ def create_metrics() -> Metrics:
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
+        fleet=_fleet_metrics(r),
         recorder_rows=Counter("vla_recorder_rows", "Usage events by what the recorder did.", ["result"], registry=r),
         recorder_lag=_latest("vla_recorder_lag_seconds", "From event to row, newest of the last batch; 0 when none waits.", r),
         stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
@@ -87,6 +101,35 @@ def create_metrics() -> Metrics:
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
         mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+    )
+
+
+def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
+    return FleetMetrics(
+        in_flight=Gauge(
+            "vla_replica_in_flight", "Calls at one Triton replica.", ["replica"], registry=r, multiprocess_mode="livesum"
+        ),
+        processes=Gauge(
+            "vla_replica_processes",
+            "API processes that see one Triton replica in this state.",
+            ["replica", "state"],
+            registry=r,
+            multiprocess_mode="livesum",
+        ),
+        ejections=Counter(
+            "vla_replica_ejections", "Times a Triton replica was ejected, by why.", ["replica", "reason"], registry=r
+        ),
+        retries=Counter(
+            "vla_replica_retries", "Calls that had reached no model there and went to another replica.", ["replica"], registry=r
+        ),
+        waiting=Gauge(
+            "vla_turns_waiting",
+            "Requests that wait for their customer's turn at a policy.",
+            ["policy"],
+            registry=r,
+            multiprocess_mode="livesum",
+        ),
+        shed=Counter("vla_turns_shed", "Requests whose turn would have come, or came, too late.", ["reason"], registry=r),
     )
 
 

@@ -1,9 +1,11 @@
 """NVIDIA Triton over gRPC: one long-lived channel per process, tensors in, tensors out, failures as six kinds.
 
 `GrpcTriton` speaks tritonclient's generated protobufs on `grpc.aio` directly, a tenth less CPU than tritonclient's own wrapper.
-It knows no manifest and no HTTP; `Triton` is the seam behind which several replicas or a fake stand.
+A failure also says whether the request can have begun there. It knows no manifest and no HTTP; `Triton` is the seam behind which
+several replicas or a fake stand.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +16,7 @@ from tritonclient.grpc import service_pb2
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _INT32_MAX = 2**31 - 1
+_CONNECT_S = 0.5  # a host that swallows packets must not use up a whole deadline before another is asked
 
 # A Triton that restarts must be found again within a second; gRPC's own default backs off to two minutes.
 _CHANNEL_OPTIONS = (
@@ -38,10 +41,14 @@ class TritonFault(StrEnum):
 
 
 class TritonError(Exception):
-    """A call that gave no tensors. The text is Triton's own and must stay inside (it can hold paths and tracebacks)."""
+    """A call that gave no tensors. The text is Triton's own and must stay inside (it can hold paths and tracebacks).
 
-    def __init__(self, fault: TritonFault, details: str) -> None:
+    `was_dispatched` is False only where it is certain that no model has seen the request; in doubt it is True.
+    """
+
+    def __init__(self, fault: TritonFault, details: str, *, was_dispatched: bool = True) -> None:
         self.fault = fault
+        self.was_dispatched = was_dispatched
         super().__init__(f"{fault}: {details}")
 
 
@@ -88,26 +95,45 @@ class GrpcTriton:
 
     async def infer(self, call: TritonCall) -> Mapping[str, Tensor]:
         """The server's own timeout only looks twice a second, so the client's runs beside it. Raises TritonError."""
-        if self._channel is None:
-            self._connect()
+        channel = self._channel or self._open()
+        if channel.get_state() is not grpc.ChannelConnectivity.READY:
+            await _reach(channel, call.timeout_s)
         try:
             response = await self._method(_request(call), timeout=call.timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise TritonError(_fault(error), error.details() or error.code().name) from None
+            details = error.details() or error.code().name
+            raise TritonError(_fault(error), details, was_dispatched=_was_dispatched(error)) from None
         return _tensors(response)
 
-    def _connect(self) -> None:
-        self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
-        self._method = self._channel.unary_unary(
+    def _open(self) -> grpc.aio.Channel:
+        channel = self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+        self._method = channel.unary_unary(
             _INFER,
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
             response_deserializer=service_pb2.ModelInferResponse.FromString,
         )
+        return channel
 
     async def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         if self._channel is not None:
             await self._channel.close()
+
+
+async def _reach(channel: grpc.aio.Channel, timeout_s: float) -> None:
+    """Waits for a connection before anything is sent, so that a server that is not there has certainly seen nothing."""
+    try:
+        async with asyncio.timeout(min(timeout_s, _CONNECT_S)):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                if state in _NO_CONNECTION:
+                    raise TritonError(TritonFault.UNAVAILABLE, "no connection", was_dispatched=False)
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        fault = TritonFault.UNAVAILABLE if timeout_s > _CONNECT_S else TritonFault.TOO_LATE
+        raise TritonError(fault, "no connection in time", was_dispatched=False) from None
+
+
+_NO_CONNECTION = frozenset({grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN})
 
 
 def _request(call: TritonCall) -> Any:
@@ -148,3 +174,17 @@ def _fault(error: grpc.aio.AioRpcError) -> TritonFault:
     if "timeout expired" in details.lower():
         return TritonFault.TOO_LATE
     return TritonFault.UNAVAILABLE
+
+
+# What is said when no connection was there to send on, and by a Triton that takes no more requests while it stops. Everything
+# else that ends a call (a reset, a closed socket, a GOAWAY) may come after the request had arrived.
+_NEVER_SENT = "failed to connect to all addresses"
+_NOT_TAKEN = "has stopped accepting"
+
+
+def _was_dispatched(error: grpc.aio.AioRpcError) -> bool:
+    """gRPC's core resends by itself what never left; what it then still cannot send fails with `_NEVER_SENT`."""
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.NOT_FOUND:
+        return False
+    return not (code is grpc.StatusCode.UNAVAILABLE and (details.startswith(_NEVER_SENT) or _NOT_TAKEN in details))

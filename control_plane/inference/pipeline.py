@@ -168,7 +168,7 @@ class Pipeline:
     ) -> NDArray[np.float32]:
         manifest = observation.policy.manifest
         call = TritonCall(
-            model=manifest.policy,
+            model=observation.policy.model,
             version=manifest.version,
             request_id=account.trace.public_id,
             inputs=prepared.inputs,

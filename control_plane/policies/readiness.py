@@ -10,10 +10,8 @@ from enum import StrEnum
 from time import monotonic
 
 from control_plane.policies.catalogue import Catalogue, ServedPolicy
-from control_plane.policies.tensors import WrongAnswer, action_of, canary_inputs, outputs_wanted
-from control_plane.triton import Triton, TritonCall, TritonError
-
-_LOWEST_PRIORITY = 2
+from control_plane.policies.tensors import WrongAnswer, action_of, canary_call
+from control_plane.triton import Triton, TritonError
 
 
 class PolicyState(StrEnum):
@@ -46,18 +44,8 @@ class Canary:
             return self._states
 
     async def _state(self, policy: ServedPolicy) -> PolicyState:
-        manifest = policy.manifest
-        call = TritonCall(
-            model=manifest.policy,
-            version=manifest.version,
-            request_id="canary",
-            inputs=canary_inputs(manifest),
-            outputs=outputs_wanted(manifest),
-            timeout_s=self._timeout_s,
-            priority=_LOWEST_PRIORITY,
-        )
         try:
-            action_of(manifest, await self._triton.infer(call))
+            action_of(policy.manifest, await self._triton.infer(canary_call(policy, timeout_s=self._timeout_s)))
         except (TritonError, WrongAnswer):
             return PolicyState.UNAVAILABLE
         return PolicyState.READY

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from control_plane.triton import Tensor
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.triton import Tensor, TritonCall
 from export.contract.facts import Camera, Instruction, State
 from export.contract.manifest import Manifest
 
+_LOWEST_PRIORITY = 2
 _FLOAT32, _UINT8 = "FP32", "UINT8"
 _DTYPES: Mapping[str, str] = MappingProxyType({_FLOAT32: "float32", _UINT8: "uint8"})
 
@@ -80,6 +82,19 @@ def canary_inputs(manifest: Manifest) -> tuple[Tensor, ...]:
         prompt[0] = 0 if spec.pad_id else 1  # ids that every vocabulary has
     chosen = chosen_tensors(manifest, unnorm_key=None, seed=0)
     return (*black, *instruction_tensors(spec, prompt), *state_tensors(manifest.state, None), *chosen)
+
+
+def canary_call(policy: ServedPolicy, *, timeout_s: float) -> TritonCall:
+    """The canary as a call that gives way to every customer's."""
+    return TritonCall(
+        model=policy.model,
+        version=policy.version,
+        request_id="canary",
+        inputs=canary_inputs(policy.manifest),
+        outputs=outputs_wanted(policy.manifest),
+        timeout_s=timeout_s,
+        priority=_LOWEST_PRIORITY,
+    )
 
 
 def outputs_wanted(manifest: Manifest) -> tuple[str, ...]:

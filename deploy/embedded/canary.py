@@ -21,9 +21,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def expected_shapes(repository: Path) -> dict[str, Shapes]:
-    """What each policy of the repository must answer with, by policy and tensor, without the batch dimension."""
-    manifests = [load_manifest(path.parent) for path in sorted(repository.glob(f"*/{MANIFEST_FILE}"))]
-    return {manifest.policy: {output.tensor: output.shape for output in manifest.outputs} for manifest in manifests}
+    """What each model of the repository must answer with, by folder and tensor, without the batch dimension."""
+    manifests = {path.parent.name: load_manifest(path.parent) for path in sorted(repository.glob(f"*/{MANIFEST_FILE}"))}
+    return {folder: {output.tensor: output.shape for output in manifest.outputs} for folder, manifest in manifests.items()}
 
 
 def check_policies(port: int, expected: Mapping[str, Shapes], *, timeout_s: float = 5.0) -> None:

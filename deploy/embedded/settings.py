@@ -36,6 +36,9 @@ class EmbeddedSettings(BaseModel):
     # Ports of the servers behind it, all on loopback
     postgres_port: PortNumber = Field(default=15432, description="Port of the embedded PostgreSQL.")
     valkey_port: PortNumber = Field(default=16379, description="Port of the embedded Valkey.")
+    triton_replicas: int = Field(
+        default=1, ge=1, le=8, description="Embedded Tritons that share the work; the ports of each further one are 10 higher."
+    )
     triton_grpc_port: PortNumber = Field(default=18001, description="gRPC port of the embedded Triton.")
     triton_http_port: PortNumber = Field(default=18000, description="HTTP port (health, canary) of the embedded Triton.")
     triton_metrics_port: PortNumber = Field(default=18002, description="Prometheus port of the embedded Triton.")

@@ -23,6 +23,7 @@ from deploy.embedded.valkey import Store, valkey
 # What a child may need of our own environment; VLA_* names are chosen one by one.
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER")
 
+_PORT_STEP = 10  # between the ports of one embedded Triton and the next
 _PATHS = {variable("model_repository"), variable("spool_dir")}
 
 
@@ -65,6 +66,16 @@ class Site:
         number: int = getattr(self.settings, name)
         return Port(number=number, setting=variable(name))
 
+    @property
+    def replicas(self) -> range:
+        """The numbers of the embedded Tritons."""
+        return range(1, self.settings.triton_replicas + 1)
+
+    def replica_port(self, name: str, number: int) -> Port:
+        """The port of one embedded Triton: the first has the setting's own."""
+        first = self.port(name)
+        return replace(first, number=first.number + _PORT_STEP * (number - 1))
+
 
 def build_stack(site: Site) -> Stack:
     """The servers of this machine. Raises SettingsError, StartError or ManifestError; each says what to change."""
@@ -76,7 +87,7 @@ def build_stack(site: Site) -> Stack:
     stores = [
         (postgres(cluster, environment=site.plain),) if variable("database_url") not in given else (),
         (valkey(store, environment=site.plain),) if variable("redis_url") not in given else (),
-        (triton(_triton(site, control), environment=site.plain),) if variable("triton_url") not in given else (),
+        _tritons(site, control) if variable("triton_url") not in given else (),
         (seaweedfs(weed, environment=site.plain),) if variable("object_store_url") not in given else (),
     ]
     together = tuple(server for part in stores for server in part)
@@ -95,7 +106,7 @@ def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[st
         "database_url": cluster.url(),
         "redis_url": store.url,
         "object_store_url": weed.url,
-        "triton_url": f"127.0.0.1:{site.settings.triton_grpc_port}",
+        "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
         "model_repository": str(ROOT / "model_repository"),
         "spool_dir": str(site.state.spool),
@@ -148,18 +159,26 @@ def _weed(site: Site) -> Weed:
     )
 
 
-def _triton(site: Site, control: Settings) -> Triton:
+def _tritons(site: Site, control: Settings) -> tuple[Server, ...]:
     elsewhere = site.settings.triton_bin
-    return Triton(
-        installation=installation_in(site.settings.triton_venv) if elsewhere is None else Installation(program=elsewhere),
-        repository=control.model_repository,
-        expected=expected_shapes(control.model_repository),
-        scratch=site.state.root / "triton",
-        links=site.state.sockets / "triton",
-        grpc=site.port("triton_grpc_port"),
-        http=site.port("triton_http_port"),
-        metrics=site.port("triton_metrics_port"),
-    )
+    installation = installation_in(site.settings.triton_venv) if elsewhere is None else Installation(program=elsewhere)
+    expected = expected_shapes(control.model_repository)
+    names = {number: "triton" if number == 1 else f"triton-{number}" for number in site.replicas}
+    plans = [
+        Triton(
+            name=name,
+            installation=installation,
+            repository=control.model_repository,
+            expected=expected,
+            scratch=site.state.root / name,
+            links=site.state.sockets / name,
+            grpc=site.replica_port("triton_grpc_port", number),
+            http=site.replica_port("triton_http_port", number),
+            metrics=site.replica_port("triton_metrics_port", number),
+        )
+        for number, name in names.items()
+    ]
+    return tuple(triton(plan, environment=site.plain) for plan in plans)
 
 
 def _door(site: Site, control: Settings) -> Door:

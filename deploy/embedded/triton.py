@@ -44,6 +44,7 @@ class Triton:
     grpc: Port
     http: Port
     metrics: Port
+    name: str = "triton"
 
     @property
     def url(self) -> str:
@@ -54,7 +55,7 @@ class Triton:
 def triton(plan: Triton, *, environment: Mapping[str, str]) -> Server:
     """The server. Ready means: every policy has answered zeros with the shape that its manifest promises."""
     return Server(
-        name="triton",
+        name=plan.name,
         argv=_argv(plan),
         environment={**environment, **_environment(plan, environment)},
         folder=plan.scratch,

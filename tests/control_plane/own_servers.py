@@ -14,10 +14,12 @@ from pathlib import Path
 
 from deploy.embedded import child
 from deploy.embedded.binaries import program
+from deploy.embedded.canary import expected_shapes
 from deploy.embedded.postgres import Cluster, postgres
 from deploy.embedded.server import Server, wait_until_ready
+from deploy.embedded.triton import Triton, installation_in, triton
 from deploy.embedded.valkey import Store, valkey
-from tests.conftest import free_port
+from tests.conftest import ROOT, free_port
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
 
@@ -87,6 +89,24 @@ async def own_postgres() -> AsyncIterator[OwnServer]:
             is_durable=False,
         )
         async with _started(OwnServer(postgres(cluster, environment=_ENVIRONMENT), url=cluster.url())) as server:
+            yield server
+
+
+@asynccontextmanager
+async def own_triton(venv: Path, repository: Path = ROOT / "model_repository") -> AsyncIterator[OwnServer]:
+    """A running Triton that serves `repository`."""
+    with tempfile.TemporaryDirectory(prefix="vla-own-", dir="/tmp") as folder:
+        plan = Triton(
+            installation=installation_in(venv),
+            repository=repository,
+            expected=expected_shapes(repository),
+            scratch=Path(folder) / "triton",
+            links=Path(folder) / "links",
+            grpc=free_port(),
+            http=free_port(),
+            metrics=free_port(),
+        )
+        async with _started(OwnServer(triton(plan, environment=_ENVIRONMENT), url=plan.url)) as server:
             yield server
 
 

@@ -118,6 +118,29 @@ async def test_each_way_triton_fails_is_told_apart(code: grpc.StatusCode, detail
         assert await fault_of(address, call()) is fault
 
 
+@pytest.mark.parametrize(
+    ("code", "details", "was_dispatched"),
+    [
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "Server is stopping, scheduler for model has stopped accepting new inference requests",
+            False,
+        ),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'tabletop' has no available versions", False),
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", True),
+        (grpc.StatusCode.CANCELLED, "GRPC server is shutting down", True),
+        (grpc.StatusCode.INTERNAL, "Traceback", True),
+    ],
+)
+async def test_only_what_surely_reached_no_model_is_called_so(code: grpc.StatusCode, details: str, was_dispatched: bool) -> None:
+    async with triton_that(failing(code, details)) as address:
+        triton = GrpcTriton(address)
+        with pytest.raises(TritonError) as caught:
+            await triton.infer(call())
+        await triton.close()
+    assert caught.value.was_dispatched is was_dispatched
+
+
 async def test_a_triton_that_hangs_is_too_late_by_our_own_clock() -> None:
     async def hang(_request: Any, _context: grpc.aio.ServicerContext) -> Any:
         await asyncio.Event().wait()

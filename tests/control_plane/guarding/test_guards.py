@@ -13,7 +13,7 @@ from control_plane.errors import ApiError
 from control_plane.guarding.fields import LimitFields, RequestSafety, Settings
 from control_plane.guarding.guards import GuardsInForce, PolicyUnguardedError, action_space_of
 from control_plane.identity.principal import CustomerSafety
-from control_plane.policies.catalogue import ServedPolicy, load_catalogue
+from control_plane.policies.catalogue import Catalogue, ServedPolicy, load_catalogue
 from export.contract.facts import Action
 from export.contract.statistics import Bounds, MeanStd
 from safety.profile import Preset
@@ -121,6 +121,6 @@ def _with(statistics: Sequence[Bounds | MeanStd]) -> Action:
 )
 def test_a_policy_that_cannot_be_guarded_is_named_with_what_to_do(changes: dict[str, Any], why: str) -> None:
     policy = replace(TABLETOP, manifest=TABLETOP.manifest.model_copy(update=changes))
-    catalogue = replace(CATALOGUE, policies={"tabletop": policy})
+    catalogue = Catalogue([policy], default="tabletop")
     with pytest.raises(PolicyUnguardedError, match=f"policy 'tabletop' cannot be guarded: .*{why}.*take its folder away"):
         GuardsInForce(catalogue=catalogue, preset=Preset.REDUCED)
