@@ -1,5 +1,6 @@
 """Subscriptions, segments and usage with valid defaults, as values."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -36,7 +37,9 @@ def subscription(n: int, effective_at: datetime, tier: Tier = Tier.PRO, *, is_ac
 
 def whole_month(tier: Tier = Tier.ENTERPRISE, **own: object) -> Segment:
     """One plan for all of November."""
-    (part,) = segments([subscription(1, datetime(2026, 1, 1, tzinfo=UTC), tier, **own)], LISTED, MONTH)
+    only = subscription(1, datetime(2026, 1, 1, tzinfo=UTC), tier)
+    own_prices = OwnPrices(**own)  # type: ignore[arg-type]  # as above
+    (part,) = segments([replace(only, own=own_prices)], LISTED, MONTH)
     return part
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,12 +13,11 @@ from billing.tiers import Tier
 from tests.billing.making import LISTED, MONTH, subscription
 from tests.billing.making import at as on
 
-INSTANTS = st.datetimes(
-    datetime(2023, 12, 1), datetime(2028, 4, 1), timezones=st.integers(-14, 14).map(lambda h: timezone(timedelta(hours=h)))
-)
-HISTORIES = st.lists(
-    st.builds(subscription, st.integers(1, 99), INSTANTS, st.sampled_from(Tier), is_active=st.booleans()), max_size=6
-)
+ZONES = st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours)))
+SECONDS = st.integers(int(datetime(2023, 12, 1, tzinfo=UTC).timestamp()), int(datetime(2028, 4, 1, tzinfo=UTC).timestamp()))
+INSTANTS = st.builds(datetime.fromtimestamp, SECONDS.map(lambda second: second + 0.75), ZONES)
+CHANGES = st.builds(subscription, st.integers(1, 99), INSTANTS, st.sampled_from(Tier), is_active=st.booleans())
+HISTORIES = st.lists(CHANGES, max_size=6)
 MONTHS = st.dates(date(2024, 1, 1), date(2028, 3, 31)).map(first_of_month)
 
 
@@ -29,7 +29,7 @@ def test_the_parts_cover_the_month_to_the_second(history: list[Subscription], mo
         return
     assert parts[0].starts_at == midnight(month)
     assert parts[-1].ends_at == midnight(next_month(month))
-    assert all(one.ends_at == other.starts_at for one, other in zip(parts, parts[1:], strict=False))
+    assert all(one.ends_at == other.starts_at for one, other in pairwise(parts))
     assert sum(part.share for part in parts if part.is_paid) <= 1
     assert all(part.share == 0 for part in parts if not part.is_paid)
 
@@ -38,12 +38,9 @@ def test_the_parts_cover_the_month_to_the_second(history: list[Subscription], mo
 def test_at_every_instant_the_last_change_holds(history: list[Subscription], instant: datetime) -> None:
     moment = instant.astimezone(UTC).replace(microsecond=0)
     (part,) = [one for one in segments(history, LISTED, first_of_month(moment.date())) if one.starts_at <= moment < one.ends_at]
-    begun = [
-        one
-        for one in sorted(history, key=lambda one: (one.effective_at, one.id))
-        if one.effective_at < moment + timedelta(seconds=1)
-    ]
-    assert part.subscription == (begun[-1] if begun else min(history, key=lambda one: (one.effective_at, one.id)))
+    ordered = sorted(history, key=lambda one: (one.effective_at, one.id))
+    begun = [one for one in ordered if one.effective_at < moment + timedelta(seconds=1)]
+    assert part.subscription == (begun[-1] if begun else ordered[0])
     assert part.is_paid == (bool(begun) and begun[-1].is_active)
 
 
