@@ -6,8 +6,6 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
@@ -22,7 +20,7 @@ from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
-from control_plane.inference.infer import Inference, priority_of
+from control_plane.inference.infer import Inference, Motion, priority_of
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
@@ -79,8 +77,8 @@ class Pipeline:
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
                 prepared = await self._preprocess(account, guarded.observation)  # 6
-                actions = await self._infer(account, guarded.observation, prepared, deadline)  # 7
-                self._guard(account, guarded, actions, deadline)  # 8
+                motion = await self._infer(account, guarded.observation, prepared, deadline)  # 7
+                self._guard(account, guarded, motion, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
                 return self._answer(account, guarded)  # 10
@@ -166,9 +164,7 @@ class Pipeline:
         trace.stages_ms["preprocess"] = prepared.preprocess_ms
         return prepared
 
-    async def _infer(
-        self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline
-    ) -> NDArray[np.float32]:
+    async def _infer(self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline) -> Motion:
         manifest = observation.policy.manifest
         call = TritonCall(
             model=observation.policy.model,
@@ -179,15 +175,15 @@ class Pipeline:
             timeout_s=deadline.remaining_s(),
             priority=priority_of(account.principal.tier),
         )
-        actions = await self.inference.run(call, manifest)
+        motion = await self.inference.run(call, manifest)
         account.trace.mark("compute")
-        return actions
+        return motion
 
-    def _guard(self, account: Account, guarded: Guarded, actions: NDArray[np.float32], deadline: Deadline) -> None:
-        context = completed(guarded.context, account.turn, account.trace)
+    def _guard(self, account: Account, guarded: Guarded, motion: Motion, deadline: Deadline) -> None:
+        context = completed(guarded.context, account.turn, account.trace, motion.tokens)
         policy = guarded.observation.policy.name
         account.context = context
-        account.verdict = self.guards.judge(guarded.guard, policy, actions, context=context, deadline=deadline)
+        account.verdict = self.guards.judge(guarded.guard, policy, motion.actions, context=context, deadline=deadline)
         account.trace.mark("guard")
 
     async def _journal(self, account: Account) -> None:
