@@ -64,7 +64,8 @@ class Desk:
 
     def addresses(self) -> Mapping[str, Mapping[str, Handler]]:
         """Handlers by path and method."""
-        operators = (*OPERATOR_ENDPOINTS, *self.more_operator_endpoints)
+        # These first: an address with an ending is a part of a longer one otherwise.
+        operators = (*self.more_operator_endpoints, *OPERATOR_ENDPOINTS)
         described = msgspec.json.encode(operator_document(operators))
 
         async def description(request: Request) -> Response:
