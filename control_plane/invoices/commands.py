@@ -9,6 +9,7 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
+from msgspec import to_builtins
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress import TaskID as Task
@@ -22,7 +23,7 @@ from control_plane.identity.public_id import parse_public_id, public_id
 from control_plane.invoices import close as closing
 from control_plane.invoices.credit_notes import CreditNote, credit, credit_note_pdf, credit_notes
 from control_plane.invoices.documents import document
-from control_plane.invoices.exports import invoice_csv, invoice_json, summary_json
+from control_plane.invoices.exports import invoice_csv, invoice_of, report_of
 from control_plane.invoices.payments import BankTransfer
 from control_plane.invoices.reading import Summary, Wanted, read_statement
 from control_plane.invoices.seller import STAND_IN, Seller
@@ -110,7 +111,7 @@ def _add_looking(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         )
         found = on_stores(ctx, lambda s: list_invoices(s.engine, wanted, limit=limit))
         if as_json:
-            print_json({"invoices": [summary_json(one) for one in found]})
+            print_json({"invoices": [to_builtins(invoice_of(one)) for one in found]})
         else:
             print_table([_as_row(one) for one in found])
 
@@ -127,7 +128,7 @@ def _add_looking(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
             typer.echo(invoice_csv(statement), nl=False)
             return
         if as_json:
-            print_json(dict(invoice_json(statement, summary)))
+            print_json(to_builtins(report_of(statement, summary)))
             return
         print_lines(_as_row(summary))
         lines = [(line.description, line.quantity, as_text(line.amount_cents, line.currency)) for line in statement.lines]
@@ -280,7 +281,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _show(invoice: Summary, *, as_json: bool) -> None:
     if as_json:
-        print_json({"invoice": summary_json(invoice)})
+        print_json({"invoice": to_builtins(invoice_of(invoice))})
     else:
         print_lines(_as_row(invoice))
 

@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 
 from billing.money import as_text
 from billing.rating import Line
@@ -13,7 +14,7 @@ from billing.terms import OwnPrices
 from billing.tiers import Tier
 from control_plane.errors import ApiError
 from control_plane.invoices.adjust import adjust_usage
-from control_plane.invoices.exports import line_json
+from control_plane.invoices.exports import line_of
 from control_plane.invoices.plans import Plan, Preview, cancel_planned, change_plan, preview_plan
 from control_plane.keys.commands import CustomerId
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines, print_table
@@ -88,8 +89,8 @@ def _print(preview: Preview, *, is_preview: bool, as_json: bool) -> None:
                 "is_preview": is_preview,
                 "effective_at": preview.effective_at,
                 "difference_cents": differences,
-                "before": [line_json(line) for line in preview.before],
-                "after": [line_json(line) for line in preview.after],
+                "before": [to_builtins(line_of(line)) for line in preview.before],
+                "after": [to_builtins(line_of(line)) for line in preview.after],
             }
         )
         return
