@@ -31,7 +31,8 @@ from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
-from control_plane.usage.nightly import Stores, reconcile_recent
+from control_plane.usage.nightly import Stores as NightlyStores
+from control_plane.usage.nightly import reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.recent import Recent
 from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
@@ -153,7 +154,7 @@ def create_worker(settings: Settings) -> Worker:
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
     patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
-    stores = Stores(engine=engine, connect=patient, redis=redis)
+    stores = NightlyStores(engine=engine, connect=patient, redis=redis)
     nightly = repeated("reconcile", partial(reconcile_recent, stores, metrics, log))
     mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     pepper = settings.key_pepper.get_secret_value().encode()
