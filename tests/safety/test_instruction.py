@@ -129,7 +129,7 @@ def test_other_languages_and_accents_can_be_on_an_allow_list() -> None:
     assert check(words).judge("lege den Wurfel ab").is_refused
     for odd in ({"templates": ("h\u200bome",)}, {"templates": ("{a}",), "slots": (("a", ("cup 🍵",)),)}):
         with pytest.raises(InstructionPolicyError):
-            InstructionPolicy(mode=InstructionMode.ALLOW_LIST, **odd)  # type: ignore[arg-type] # one fault at a time
+            InstructionPolicy(mode=InstructionMode.ALLOW_LIST, **odd)
 
 
 @pytest.mark.parametrize(
