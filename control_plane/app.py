@@ -32,6 +32,7 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
+from control_plane.limits.spend import Spending
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
@@ -51,6 +52,7 @@ from control_plane.triton import GrpcTriton, Triton
 from control_plane.usage.journal import Journal
 from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
+from control_plane.usage.spent import BillableCount
 from control_plane.usage.spool import Spool
 from safety.profile import Preset
 
@@ -166,6 +168,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
         metrics=n.metrics,
         log=n.log,
         public_url=settings.public_url,
+        socket_idle_s=settings.socket_idle_s,
     )
 
 
@@ -173,7 +176,12 @@ def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force:
     return Pipeline(
         in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
         authenticator=n.authenticator,
-        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
+        limiter=Limiter(
+            redis=n.redis,
+            metrics=n.metrics,
+            processes=settings.api_processes,
+            spending=Spending(count=BillableCount(engine=n.engine, redis=n.redis), metrics=n.metrics),
+        ),
         contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
         preprocessor=n.preprocessor,
         inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),

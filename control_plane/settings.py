@@ -103,6 +103,7 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")
     max_image_pixels: int = Field(default=16_000_000, gt=0, description="Largest image, width times height.")
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
+    socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
     max_in_flight: int = Field(default=64, ge=1, description="Requests one API process works on before it sheds load.")
 

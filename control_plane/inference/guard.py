@@ -174,6 +174,7 @@ def completed(context: Context, turn: Turn | None, trace: Trace, tokens: TokenEv
 def _image_hash(observation: Observation) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for picture in observation.pictures:
-        digest.update(len(picture.encoded).to_bytes(8, "big"))
-        digest.update(picture.encoded)
+        content = picture.data if isinstance(picture.data, bytes) else np.ascontiguousarray(picture.data).data
+        digest.update(memoryview(content).nbytes.to_bytes(8, "big"))
+        digest.update(content)
     return digest.hexdigest()

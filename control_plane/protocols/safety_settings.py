@@ -23,7 +23,7 @@ from control_plane.db import DatabaseAwayError
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import Settings, thresholds_of
 from control_plane.guarding.verbs import Changed, Content, Stored, Wish, change_settings, read_settings
-from control_plane.identity.principal import Principal
+from control_plane.identity.principal import Principal, unbilled
 from control_plane.identity.public_id import public_id
 from control_plane.identity.scope import require_unrestricted
 from control_plane.inference.body import BodyLimits, read_body
@@ -97,7 +97,7 @@ class SafetySettings:
         require_unrestricted(principal)
         trace = trace_of(request.scope)
         trace.customer_id = principal.customer_id
-        admission = await self.limiter.admit(principal, trace.public_id, _LEASE_MS)
+        admission = await self.limiter.admit(unbilled(principal), trace.public_id, _LEASE_MS)
         try:
             changed = await self._change(request, principal)
         except ApiError as error:
