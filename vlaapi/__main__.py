@@ -32,6 +32,10 @@ WORDS: dict[str, Room] = {
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),
+    "revenue": Room(
+        module="control_plane.cli", takes_word=True, environment=APP, help="what the business earns, as tables and a page"
+    ),
+    "billing": Room(module="control_plane.cli", takes_word=True, environment=APP, help="whether the books are true"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
     "export": Room(module="export.start", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),

@@ -19,6 +19,7 @@ from billing.segments import Segment, first_of_month, midnight, next_month, segm
 from billing.terms import Subscription
 from billing.tiers import price_versions
 from control_plane.db import database_errors
+from control_plane.invoices.close import keep_prices
 from control_plane.invoices.metered import read_subscriptions, read_usage
 
 _ONE_AT_A_TIME = text("LOCK TABLE revenue_refreshes IN SHARE ROW EXCLUSIVE MODE")
@@ -65,6 +66,7 @@ async def refresh(engine: AsyncEngine, *, now: datetime | None = None) -> int:
             await connection.execute(_ONE_AT_A_TIME)
             for table in ("revenue_open_lines", "revenue_forecasts"):
                 await connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 -- two names
+            await keep_prices(connection)
             months = await _open_months(connection, now)
             for customer_id in (await connection.scalars(_CUSTOMERS)).all():
                 count += await _refresh_customer(connection, customer_id, months, now)

@@ -11,6 +11,8 @@ from control_plane.db import database_errors
 from control_plane.invoices.reading import read_statement
 from control_plane.metrics import Metrics
 
+__all__ = ["EVER", "HourlyCheck", "Violation", "check"]
+
 EVER = date(2000, 1, 1)
 
 
