@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 10, 14, 26
+_WIDEST_BAR = 60.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 _DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3.5" fill="var({})"><title>{}</title></circle>')
@@ -48,22 +49,20 @@ def columns(series: Sequence[Series], labels: Sequence[str], say: Say, *, is_las
     parts = [scale.grid(say)]
     slot = (WIDTH - _LEFT - _RIGHT) / max(1, len(labels))
     for n, (label, values) in enumerate(zip(labels, _across(series), strict=True)):
-        x, up, down = _LEFT + slot * (n + 0.16), 0.0, 0.0
+        middle, up, down = _LEFT + slot * (n + 0.5), 0.0, 0.0
         for one, value in zip(series, values, strict=True):
             begin = up if value >= 0 else down
             opacity = 0.55 if is_last_open and n == len(labels) - 1 else 1.0
             parts.append(
                 _bar(
-                    x,
-                    slot * 0.68,
-                    scale.y(begin),
-                    scale.y(begin + value),
+                    (middle, slot),
+                    (scale.y(begin), scale.y(begin + value)),
                     (one.colour, opacity),
                     f"{label} · {one.name}: {say(value)}",
                 )
             )
             up, down = (up + value, down) if value >= 0 else (up, down + value)
-        parts.append(_text(x + slot * 0.34, HEIGHT - 8, label, "middle"))
+        parts.append(_text(middle, HEIGHT - 8, label, "middle"))
     return _svg(parts, HEIGHT, f"Columns: {', '.join(one.name for one in series)}")
 
 
@@ -90,16 +89,17 @@ def bridge(steps: Sequence[Step], say: Say) -> Markup:
     for step in steps:
         tops.append((0.0, step.value) if step.is_level else (level, level + step.value))
         level = tops[-1][1]
-    scale = _Scale.over(min([0.0, *(min(top) for top in tops)]), max([0.0, *(max(top) for top in tops)]))
+    low, high = min([0.0, *(min(top) for top in tops)]), max([0.0, *(max(top) for top in tops)])
+    scale = _Scale.over(low, high + (high - low) * 0.06)  # room for the words above
     slot = (WIDTH - _LEFT - _RIGHT) / max(1, len(steps))
     parts = [scale.grid(say)]
     for n, (step, (begin, end)) in enumerate(zip(steps, tops, strict=True)):
-        x = _LEFT + slot * (n + 0.16)
+        middle = _LEFT + slot * (n + 0.5)
         colour = "--level" if step.is_level else "--good" if step.value >= 0 else "--bad"
-        parts.append(_bar(x, slot * 0.68, scale.y(begin), scale.y(end), (colour, 1.0), f"{step.name}: {say(step.value)}"))
+        parts.append(_bar((middle, slot), (scale.y(begin), scale.y(end)), (colour, 1.0), f"{step.name}: {say(step.value)}"))
         said = say(step.value) if step.is_level else f"{'+' if step.value > 0 else ''}{say(step.value)}" if step.value else "0"
-        parts.append(_text(x + slot * 0.34, min(scale.y(begin), scale.y(end)) - 4, said, "middle", "value"))
-        parts.append(_text(x + slot * 0.34, HEIGHT - 8, step.name, "middle"))
+        parts.append(_text(middle, min(scale.y(begin), scale.y(end)) - 4, said, "middle", "value"))
+        parts.append(_text(middle, HEIGHT - 8, step.name, "middle"))
     return _svg(parts, HEIGHT, "Bridge")
 
 
@@ -153,8 +153,10 @@ def _across(series: Sequence[Series]) -> list[tuple[float, ...]]:
     return list(zip(*(one.values for one in series), strict=True))
 
 
-def _bar(x: float, width: float, y1: float, y2: float, paint: tuple[str, float], title: str) -> Markup:
-    return _BAR.format(x, min(y1, y2), width, abs(y2 - y1), paint[0], paint[1], title)
+def _bar(place: tuple[float, float], ends: tuple[float, float], paint: tuple[str, float], title: str) -> Markup:
+    """`place` is the middle of the column and how wide it may be."""
+    width = min(_WIDEST_BAR, place[1] * 0.68)
+    return _BAR.format(place[0] - width / 2, min(ends), width, abs(ends[1] - ends[0]), *paint, title)
 
 
 def _text(x: float, y: float, words: str, anchor: str, kind: str = "label") -> Markup:

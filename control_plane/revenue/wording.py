@@ -38,7 +38,9 @@ def percent(value: Decimal | None) -> str:
 
 def growth(value: Decimal | None) -> str:
     """`+12.0 %`; a dash where there was nothing before."""
-    return NOTHING if value is None else f"{value:+.1f} %"
+    if value is None:
+        return NOTHING
+    return f"{value:+.1f} %" if round(value, 1) else "0.0 %"
 
 
 def month_name(month: date) -> str:
