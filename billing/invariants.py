@@ -43,7 +43,7 @@ _ROLL_UPS = """
         SELECT customer_id, (timestamp AT TIME ZONE 'UTC')::date AS day, count(*) AS requests,
                count(*) FILTER (WHERE is_billable) AS billable
         FROM inference_logs
-        WHERE timestamp >= (:since)::timestamp AT TIME ZONE 'UTC'
+        WHERE timestamp >= (:since)::timestamp AT TIME ZONE 'UTC' AND NOT is_test
         GROUP BY 1, 2
     ), kept AS (
         SELECT customer_id, day, requests, billable_requests AS billable FROM usage_days WHERE day >= :since

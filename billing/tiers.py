@@ -58,6 +58,22 @@ class PriceVersion:
         return self.effective_from.isoformat()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLimits:
+    """What all test keys of one customer may send together, whatever the tier."""
+
+    per_minute: int
+    per_day: int
+    per_month: int
+    concurrency: int
+
+
+@cache
+def trial_limits() -> TrialLimits:
+    """The `[test_keys]` of `prices.toml`. What test keys do costs nothing."""
+    return TrialLimits(**_document()["test_keys"])
+
+
 @cache
 def price_versions() -> tuple[PriceVersion, ...]:
     """Every version of the price list, oldest first."""

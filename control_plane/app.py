@@ -19,6 +19,7 @@ from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.deployment import load_deployment
 from control_plane.guarding.guards import GuardsInForce
+from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
 from control_plane.identity.revocation import RevocationListener
 from control_plane.inference.body import BodyLimits
@@ -29,15 +30,20 @@ from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
 from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
+from control_plane.invoices.operator_endpoints import InvoiceDesk
+from control_plane.invoices.seller import load_seller
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
+from control_plane.limits.spend import Spending
 from control_plane.logs import adopt_libraries, create_log
+from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
 from control_plane.policies.outliers import Outliers
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.desk import Desk
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
@@ -48,6 +54,7 @@ from control_plane.triton import GrpcTriton, Triton
 from control_plane.usage.journal import Journal
 from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
+from control_plane.usage.spent import BillableCount
 from control_plane.usage.spool import Spool
 from safety.profile import Preset
 
@@ -100,6 +107,7 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
         pepper=settings.key_pepper.get_secret_value().encode(),
         cache_s=settings.key_cache_s,
         metrics=metrics,
+        trusted_proxies=networks(settings.trusted_networks),
     )
     spool, recent = Spool(settings.spool_dir), Recent()
     replicas = _replicas(settings.triton_url, triton, metrics)
@@ -131,13 +139,14 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
     canary = Canary(triton=n.triton, catalogue=catalogue)
     in_force = _guards(settings, catalogue)
     pipeline = _pipeline(settings, n, catalogue, in_force)
+    stores = Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode())
     return Doors(
         pipeline=pipeline,
         body_limits=BodyLimits(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
         models=ModelList(catalogue=catalogue, canary=canary, authenticate=n.authenticator.authenticate),
         robots=RobotList(catalogue=catalogue, profiles=in_force.profiles, authenticate=n.authenticator.authenticate),
         safety_settings=SafetySettings(
-            stores=Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode()),
+            stores=stores,
             limiter=pipeline.limiter,
             authenticate=n.authenticator.authenticate,
             profiles=in_force.profiles,
@@ -145,6 +154,15 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             log=n.log,
         ),
         dry_run=_dry_run(pipeline, catalogue, settings),
+        desk=Desk(
+            stores=stores,
+            letterhead=letterhead_of(
+                public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email
+            ),
+            authenticate=n.authenticator.authenticate,
+            trusted_proxies=networks(settings.trusted_networks),
+            more_operator_endpoints=InvoiceDesk(load_seller(settings.seller_file)).endpoints(),
+        ),
         operations=Operations(
             canary=canary,
             probes={"redis": partial(_redis_answers, n.redis), "postgres": partial(_postgres_answers, n.engine)},
@@ -153,6 +171,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
         metrics=n.metrics,
         log=n.log,
         public_url=settings.public_url,
+        socket_idle_s=settings.socket_idle_s,
     )
 
 
@@ -160,7 +179,12 @@ def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force:
     return Pipeline(
         in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
         authenticator=n.authenticator,
-        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
+        limiter=Limiter(
+            redis=n.redis,
+            metrics=n.metrics,
+            processes=settings.api_processes,
+            spending=Spending(count=BillableCount(engine=n.engine, redis=n.redis), metrics=n.metrics),
+        ),
         contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
         preprocessor=n.preprocessor,
         inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
@@ -222,6 +246,8 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.push_async_callback(n.triton.close)
             closing.callback(n.preprocessor.close)
             closing.push_async_callback(n.authenticator.close)
+            n.authenticator.last_used.start()
+            closing.push_async_callback(n.authenticator.last_used.stop)
             await n.spool.start()
             closing.push_async_callback(n.spool.close)
             await n.replay.start()

@@ -56,6 +56,7 @@ class Metrics:
     guard_not_evaluated: Counter
     auth: Counter
     limiter_fallback: Counter
+    spend_counts: Counter
     journal_writes: Counter
     spool_events: Gauge
     triton_errors: Counter
@@ -94,9 +95,8 @@ def create_metrics() -> Metrics:
         ),
         guard_not_evaluated=Counter("vla_guard_not_evaluated", "Rules that could not look, by why.", ["reason"], registry=r),
         auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
-        limiter_fallback=Counter(
-            "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r
-        ),
+        limiter_fallback=_by(r, "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", "outcome"),
+        spend_counts=_by(r, "vla_spend_counts", "Counts of what customers with a spend cap have spent, by outcome.", "outcome"),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
@@ -105,11 +105,9 @@ def create_metrics() -> Metrics:
         recorder_lag=_latest("vla_recorder_lag_seconds", "From event to row, newest of the last batch; 0 when none waits.", r),
         stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
         stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
-        dead_letters=Counter(
-            "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
-        ),
+        dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
         bookkeeping=_bookkeeping_metrics(r),
-        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+        mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
     )
 
 
@@ -119,10 +117,8 @@ def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
-        archive_days=Counter(
-            "vla_archive_days", "Days of the log that left the database, and months that could not.", ["result"], registry=r
-        ),
-        repairs=Counter("vla_reconcile_repairs", "What reconciliation corrected from the rows.", ["what"], registry=r),
+        archive_days=_by(r, "vla_archive_days", "Days of the log that left the database, and months that could not.", "result"),
+        repairs=_by(r, "vla_reconcile_repairs", "What reconciliation corrected from the rows.", "what"),
         violations=_latest(
             "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
         ),
@@ -157,6 +153,11 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
         ),
         shed=Counter("vla_turns_shed", "Requests whose turn would have come, or came, too late.", ["reason"], registry=r),
     )
+
+
+def _by(registry: CollectorRegistry, name: str, documentation: str, label: str) -> Counter:
+    """A counter with one label."""
+    return Counter(name, documentation, [label], registry=registry)
 
 
 def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:

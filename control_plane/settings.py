@@ -7,10 +7,21 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from control_plane.object_place import place_of
 
@@ -67,6 +78,7 @@ class StoreSettings(BaseModel):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
+    seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
@@ -90,6 +102,7 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")
     max_image_pixels: int = Field(default=16_000_000, gt=0, description="Largest image, width times height.")
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
+    socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
     max_in_flight: int = Field(default=64, ge=1, description="Requests one API process works on before it sheds load.")
 
@@ -111,12 +124,32 @@ class Settings(StoreSettings):
     api_processes: int = Field(
         default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in _parts(text):
+            ip_network(part)  # its ValueError says what is wrong
+        return text
+
+    @property
+    def trusted_networks(self) -> tuple[str, ...]:
+        """`trusted_proxies`, one by one."""
+        return _parts(self.trusted_proxies)
 
     @property
     def outbox_dir(self) -> Path:
         """Where e-mails go, as files, when there is no mail server: beside the spool, in the folder of state."""
         return self.spool_dir.parent / "outbox"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for part in map(str.strip, text.split(",")) if part)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, also_known: Iterable[str] = ()) -> Settings:

@@ -6,8 +6,6 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
@@ -15,13 +13,14 @@ from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
 from control_plane.guarding.sessions import SessionKey, Turn
 from control_plane.identity.principal import Principal
+from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
-from control_plane.inference.infer import Inference, priority_of
+from control_plane.inference.infer import Inference, Motion, priority_of
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
@@ -71,14 +70,15 @@ class Pipeline:
         """The answer, recorded. Raises ApiError; an admitted request leaves exactly one usage event either way."""
         principal = await self._authenticate(call)  # 3, before 2: without a good key nobody sends us megabytes
         inquiry = await self._parse(call, principal)  # 2
+        require_in_scope(principal, *self.contract.scope(inquiry))
         deadline = self._deadline(call.trace, inquiry)
         turn = self._turn(principal, inquiry, deadline)
         with self.in_flight.place():
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
                 prepared = await self._preprocess(account, guarded.observation)  # 6
-                actions = await self._infer(account, guarded.observation, prepared, deadline)  # 7
-                self._guard(account, guarded, actions, deadline)  # 8
+                motion = await self._infer(account, guarded.observation, prepared, deadline)  # 7
+                self._guard(account, guarded, motion, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
                 return self._answer(account, guarded)  # 10
@@ -111,7 +111,8 @@ class Pipeline:
         if inquiry.session_id is None:
             return None
         policy, robot = self.contract.scope(inquiry)
-        key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=inquiry.session_id)
+        session = f"\0test\0{inquiry.session_id}" if principal.is_test else inquiry.session_id  # apart from a live robot's
+        key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=session)
         hold_ms = _lease_ms(deadline)
         return Turn(key, seq=inquiry.seq, hold_ms=hold_ms, keeps_content=not principal.is_zero_retention)
 
@@ -163,9 +164,7 @@ class Pipeline:
         trace.stages_ms["preprocess"] = prepared.preprocess_ms
         return prepared
 
-    async def _infer(
-        self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline
-    ) -> NDArray[np.float32]:
+    async def _infer(self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline) -> Motion:
         manifest = observation.policy.manifest
         call = TritonCall(
             model=observation.policy.model,
@@ -176,15 +175,15 @@ class Pipeline:
             timeout_s=deadline.remaining_s(),
             priority=priority_of(account.principal.tier),
         )
-        actions = await self.inference.run(call, manifest)
+        motion = await self.inference.run(call, manifest)
         account.trace.mark("compute")
-        return actions
+        return motion
 
-    def _guard(self, account: Account, guarded: Guarded, actions: NDArray[np.float32], deadline: Deadline) -> None:
-        context = completed(guarded.context, account.turn, account.trace)
+    def _guard(self, account: Account, guarded: Guarded, motion: Motion, deadline: Deadline) -> None:
+        context = completed(guarded.context, account.turn, account.trace, motion.tokens)
         policy = guarded.observation.policy.name
         account.context = context
-        account.verdict = self.guards.judge(guarded.guard, policy, actions, context=context, deadline=deadline)
+        account.verdict = self.guards.judge(guarded.guard, policy, motion.actions, context=context, deadline=deadline)
         account.trace.mark("guard")
 
     async def _journal(self, account: Account) -> None:
@@ -199,6 +198,7 @@ class Pipeline:
             verdict=account.judged(),
             admission=account.admission,
             is_rejection_an_error=guarded.guard.is_rejection_an_error,
+            is_test=account.principal.is_test,
         )
 
 

@@ -53,10 +53,15 @@ async def keep_documents(engine: AsyncEngine, month: date, seller: Seller, *, pr
         after = page[-1]
 
 
+async def kept_document(connection: AsyncConnection, invoice_id: UUID) -> bytes | None:
+    """The PDF, if it was made already."""
+    kept: bytes | None = await connection.scalar(_KEPT, {"id": invoice_id})
+    return kept
+
+
 async def document(connection: AsyncConnection, invoice_id: UUID, seller: Seller) -> bytes:
     """The kept PDF, made and kept now if there is none. A draft's is made and not kept."""
-    kept: bytes | None = await connection.scalar(_KEPT, {"id": invoice_id})
-    if kept is not None:
+    if (kept := await kept_document(connection, invoice_id)) is not None:
         return kept
     statement = await read_statement(connection, invoice_id)
     content = await asyncio.to_thread(invoice_pdf, statement, seller)

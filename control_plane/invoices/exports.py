@@ -1,88 +1,111 @@
-"""An invoice for programs: JSON with everything that was frozen, CSV with its lines. From the statement only."""
+"""An invoice for programs: the shapes that commands and addresses send as JSON, and CSV of its lines. From the statement only."""
 
 import csv
 import io
-from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any
 
+import msgspec
+
+from billing.life_cycle import State
 from billing.money import as_decimal
-from billing.rating import Line
+from billing.rating import Line, LineKind
 from billing.statement import Statement, content_hash
 from control_plane.identity.public_id import public_id
 from control_plane.invoices.reading import Summary
 
 CSV = "text/csv"
 _UNSAFE = ("=", "+", "-", "@", "\t", "\r")
+_HEAD = (
+    *("invoice", "customer", "company_name", "month", "currency", "kind", "description", "service_month", "starts_at", "ends_at"),
+    *("is_late", "quantity", "unit_price", "amount"),
+)
 
 
-def invoice_json(statement: Statement, summary: Summary) -> Mapping[str, Any]:
+class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice as lists show it. Amounts are in the currency's minor unit."""
+
+    id: str
+    number: str | None
+    customer: str
+    company_name: str
+    month: str
+    state: State
+    currency: str
+    total_cents: int
+    paid_cents: int
+    credited_cents: int
+    open_cents: int
+    finalized_at: datetime | None
+    due_on: date | None
+    paid_at: datetime | None
+    voided_at: datetime | None
+    uncollectible_at: datetime | None
+
+
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line; the exact unit price is text. `is_late`: used in a month that was invoiced before."""
+
+    kind: LineKind
+    description: str
+    currency: str
+    service_month: str
+    starts_at: datetime
+    ends_at: datetime
+    tier: str | None
+    price_version: str | None
+    is_late: bool
+    quantity: int | None
+    unit_cents: str | None
+    amount_cents: int
+
+
+class InvoiceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The invoice with everything that was frozen when it was finalized."""
+
+    invoice: Invoice
+    content_sha256: str | None
+    seller: dict[str, Any]
+    buyer: dict[str, Any]
+    prices: tuple[dict[str, Any], ...]
+    lines: tuple[InvoiceLine, ...]
+
+
+def report_of(statement: Statement, summary: Summary) -> InvoiceReport:
     """The invoice with its lines, and where it stands."""
-    return {
-        **summary_json(summary),
-        "content_sha256": None if statement.number is None else content_hash(statement).hex(),
-        "seller": statement.seller,
-        "buyer": statement.buyer,
-        "prices": statement.prices,
-        "lines": [line_json(line) for line in statement.lines],
-    }
+    return InvoiceReport(
+        invoice=invoice_of(summary),
+        content_sha256=None if statement.number is None else content_hash(statement).hex(),
+        seller=dict(statement.seller),
+        buyer=dict(statement.buyer),
+        prices=tuple(map(dict, statement.prices)),
+        lines=tuple(map(line_of, statement.lines)),
+    )
 
 
-def summary_json(invoice: Summary) -> dict[str, Any]:
-    """An invoice as lists show it."""
-    return {
-        "id": public_id("inv", invoice.id),
-        "number": invoice.number,
-        "customer": public_id("cus", invoice.customer_id),
-        "company_name": invoice.company_name,
-        "month": f"{invoice.month:%Y-%m}",
-        "state": invoice.state.value,
-        "currency": invoice.currency,
-        "total_cents": invoice.total_cents,
-        "paid_cents": invoice.paid_cents,
-        "credited_cents": invoice.credited_cents,
-        "open_cents": invoice.open_cents,
-        "finalized_at": invoice.finalized_at,
-        "due_on": None if invoice.due_on is None else invoice.due_on.isoformat(),
-        "paid_at": invoice.paid_at,
-        "voided_at": invoice.voided_at,
-        "uncollectible_at": invoice.uncollectible_at,
-    }
+def invoice_of(summary: Summary) -> Invoice:
+    """As lists show it."""
+    same = {name: getattr(summary, name) for name in Invoice.__struct_fields__ if name not in {"id", "customer", "month"}}
+    return Invoice(
+        id=public_id("inv", summary.id),
+        customer=public_id("cus", summary.customer_id),
+        month=f"{summary.month:%Y-%m}",
+        **same,
+    )
 
 
-def line_json(line: Line) -> dict[str, Any]:
-    """One line; exact prices as text."""
-    return {
-        "kind": line.kind.value,
-        "description": line.description,
-        "service_month": f"{line.service_month:%Y-%m}",
-        "starts_at": line.starts_at,
-        "ends_at": line.ends_at,
-        "tier": line.tier,
-        "price_version": line.price_version,
-        "is_late": line.is_late,
-        "quantity": line.quantity,
-        "unit_cents": None if line.unit_cents is None else f"{line.unit_cents.normalize():f}",
-        "amount_cents": line.amount_cents,
-    }
+def line_of(line: Line) -> InvoiceLine:
+    """One line."""
+    same = {name: getattr(line, name) for name in InvoiceLine.__struct_fields__ if name not in {"service_month", "unit_cents"}}
+    unit = None if line.unit_cents is None else f"{line.unit_cents.normalize():f}"
+    return InvoiceLine(service_month=f"{line.service_month:%Y-%m}", unit_cents=unit, **same)
 
 
 def invoice_csv(statement: Statement) -> str:
     """One row a line, amounts in the currency's major unit. Text that a spreadsheet would run as a formula is quoted."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    head = (
-        "invoice",
-        "customer",
-        "company_name",
-        "month",
-        "currency",
-        "kind",
-        "description",
-        "service_month",
-        "starts_at",
-        "ends_at",
-    )
-    writer.writerow((*head, "is_late", "quantity", "unit_price", "amount"))
+    writer.writerow(_HEAD)
     own = (
         statement.number or "draft",
         statement.buyer["customer"],
@@ -102,7 +125,7 @@ def _cells(line: Line) -> tuple[object, ...]:
         f"{line.service_month:%Y-%m}",
         line.starts_at.isoformat(),
         line.ends_at.isoformat(),
-        line.is_late,
+        "yes" if line.is_late else "no",
         "" if line.quantity is None else line.quantity,
         "" if line.unit_cents is None else f"{as_decimal(line.unit_cents, line.currency).normalize():f}",
         as_decimal(line.amount_cents, line.currency),

@@ -21,24 +21,27 @@ _SUBSCRIPTIONS = text("""
     SELECT * FROM subscriptions WHERE customer_id = :customer_id AND canceled_at IS NULL ORDER BY effective_at, id
 """)
 
-# Drafts are gone when this runs, so what is settled is final.
+# What drafts of this month settle does not count; a month before that is still open has an invoice of its own to come.
 _UNSETTLED = text("""
     SELECT day, sum(quantity)::bigint AS quantity FROM (
         SELECT day, billable_requests AS quantity FROM usage_days WHERE customer_id = :customer_id AND day < :beyond
         UNION ALL SELECT day, quantity FROM usage_adjustments WHERE customer_id = :customer_id AND day < :beyond
-        UNION ALL SELECT day, -quantity FROM rated_usage WHERE customer_id = :customer_id AND day < :beyond
-    ) AS counted GROUP BY day HAVING sum(quantity) <> 0 ORDER BY day
+        UNION ALL SELECT day, -quantity FROM rated_usage
+        WHERE customer_id = :customer_id AND day < :beyond AND month <> :month
+    ) AS counted
+    WHERE day >= :month OR day < (SELECT (billing_open_from() AT TIME ZONE 'UTC')::date)
+    GROUP BY day HAVING sum(quantity) <> 0 ORDER BY day
 """)
 
 _SETTLED = text("""
     SELECT day, subscription_id, sum(quantity)::bigint AS quantity FROM rated_usage
-    WHERE customer_id = :customer_id AND day >= :first AND day < :beyond GROUP BY day, subscription_id
+    WHERE customer_id = :customer_id AND day >= :first AND day < :beyond AND month <> :month GROUP BY day, subscription_id
 """)
 
 _ASKED = text("""
     SELECT l.service_month, l.subscription_id, l.price_version, sum(l.amount_cents)::bigint AS cents
     FROM invoice_lines l JOIN invoices i ON i.id = l.invoice_id
-    WHERE i.customer_id = :customer_id AND l.kind IN ('usage', 'overage') AND l.service_month >= :first
+    WHERE i.customer_id = :customer_id AND l.kind IN ('usage', 'overage') AND l.service_month >= :first AND i.month <> :month
     GROUP BY l.service_month, l.subscription_id, l.price_version
 """)
 
@@ -86,13 +89,13 @@ async def read_subscriptions(connection: AsyncConnection, customer_id: UUID) -> 
 
 async def read_usage(connection: AsyncConnection, customer_id: UUID, history: Sequence[Subscription], month: date) -> Usage:
     """Everything used before the end of the month that no final invoice has settled."""
-    parameters = {"customer_id": customer_id, "beyond": next_month(month)}
+    parameters = {"customer_id": customer_id, "month": month, "beyond": next_month(month)}
     unsettled = {row.day: row.quantity for row in await connection.execute(_UNSETTLED, parameters)}
     if not unsettled:
         return Usage(metered=(), days={})
     first = first_of_month(min(unsettled))
     parts = {each: segments(history, price_versions(), each) for each in {first_of_month(day) for day in unsettled}}
-    settled = await _settled_days(connection, customer_id, first, next_month(month))
+    settled = await _settled_days(connection, customer_id, first, month)
     days: dict[tuple[date, Segment], int] = {}
     for day, quantity in unsettled.items():
         overlapping = at(parts[first_of_month(day)], day)
@@ -103,7 +106,7 @@ async def read_usage(connection: AsyncConnection, customer_id: UUID, history: Se
         ]
         divided = zip(overlapping, shares(quantity, sides), strict=True)
         days |= {(day, segment): share for segment, share in divided if share}
-    asked = await _asked(connection, customer_id, first) if settled else {}
+    asked = await _asked(connection, customer_id, first, month) if settled else {}
     return Usage(metered=_metered(days, settled, asked), days=days)
 
 
@@ -132,15 +135,13 @@ def _metered(
     )
 
 
-async def _settled_days(
-    connection: AsyncConnection, customer_id: UUID, first: date, beyond: date
-) -> dict[tuple[date, UUID], int]:
-    parameters = {"customer_id": customer_id, "first": first, "beyond": beyond}
+async def _settled_days(connection: AsyncConnection, customer_id: UUID, first: date, month: date) -> dict[tuple[date, UUID], int]:
+    parameters = {"customer_id": customer_id, "first": first, "month": month, "beyond": next_month(month)}
     return {(row.day, row.subscription_id): row.quantity for row in await connection.execute(_SETTLED, parameters)}
 
 
-async def _asked(connection: AsyncConnection, customer_id: UUID, first: date) -> dict[Key, int]:
-    rows = await connection.execute(_ASKED, {"customer_id": customer_id, "first": first})
+async def _asked(connection: AsyncConnection, customer_id: UUID, first: date, month: date) -> dict[Key, int]:
+    rows = await connection.execute(_ASKED, {"customer_id": customer_id, "first": first, "month": month})
     return {(row.service_month, row.subscription_id, row.price_version): row.cents for row in rows}
 
 

@@ -72,6 +72,13 @@ async def find_invoice(engine: AsyncEngine, name: str) -> UUID:
     return found
 
 
+async def read_one(engine: AsyncEngine, invoice_id: UUID) -> Summary:
+    """The invoice. Raises ApiError not_found."""
+    with database_errors():
+        async with engine.connect() as connection:
+            return await _read(connection, invoice_id)
+
+
 async def pay(stores: Stores, invoice_id: UUID, payments: Payments) -> Paid:
     """Collects what is open, or a part of it; paid in full, the invoice is paid. A payment that is known changes nothing."""
     async with locked(stores.engine, invoice_id) as (connection, invoice):

@@ -8,6 +8,8 @@ from redis.asyncio.client import Pipeline
 from control_plane.identity.principal import RateLimits
 from control_plane.limits.standing import Standing
 
+TEST_HEADER = "X-Vla-Test"
+
 
 class Lease(Protocol):
     """A place among the customer's concurrent requests, and what was counted for it."""
@@ -15,17 +17,21 @@ class Lease(Protocol):
     def settle_into(self, pipeline: Pipeline) -> None:
         """Adds what frees the place."""
 
+    def settle_unbilled_into(self, pipeline: Pipeline) -> None:
+        """As `settle_into`, for a request that will not be billed: it no longer counts against a spend cap."""
+
     def give_back_into(self, pipeline: Pipeline) -> None:
         """Adds what frees the place and undoes the counting, once, however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """End it with one of `settle_into` and `give_back_into`; one that is never ended frees its place when its lease ends."""
+    """End it with one of the three `…_into`; one that is never ended frees its place when its lease ends."""
 
     limits: RateLimits
     standing: Standing
     lease: Lease
+    is_test: bool = False
 
     @property
     def remaining_minute(self) -> int:
@@ -43,12 +49,19 @@ class Admission:
         return None if self.standing.month is None else self.standing.month.remaining
 
     def headers(self) -> dict[str, str]:
-        """The rate limit headers of the answer."""
-        return self.standing.headers()
+        """The rate limit headers of the answer, and whether it is a test key's."""
+        headers = self.standing.headers()
+        if self.is_test:
+            headers[TEST_HEADER] = "true"
+        return headers
 
     def settle_into(self, pipeline: Pipeline) -> None:
         """The request stays counted."""
         self.lease.settle_into(pipeline)
+
+    def settle_unbilled_into(self, pipeline: Pipeline) -> None:
+        """The request stays counted, and is not billed."""
+        self.lease.settle_unbilled_into(pipeline)
 
     def give_back_into(self, pipeline: Pipeline) -> None:
         """The work failed by our fault: the request is not counted."""

@@ -34,7 +34,7 @@ _DIFFERENCES = f"""
     WITH raw_days AS (
         SELECT customer_id, {DAY} AS day, {COUNTED} FROM inference_logs
         WHERE timestamp >= (:first)::timestamp AT TIME ZONE 'UTC' AND timestamp < (:beyond)::timestamp AT TIME ZONE 'UTC'
-          AND {DAY} NOT IN (SELECT day FROM usage_archive)
+          AND NOT is_test AND {DAY} NOT IN (SELECT day FROM usage_archive)
         GROUP BY 1, 2
         UNION ALL
         SELECT customer_id, day, {", ".join(COUNTS)} FROM usage_days

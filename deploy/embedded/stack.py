@@ -126,7 +126,16 @@ def _control_plane(
     return (
         (step,),
         (worker(state=site.state, environment=environment, depends_on=needs),),
-        tuple(api(number, state=site.state, environment=environment, depends_on=needs) for number in numbers),
+        tuple(
+            api(
+                number,
+                state=site.state,
+                environment=environment,
+                depends_on=needs,
+                max_message_bytes=control.max_body_bytes,
+            )
+            for number in numbers
+        ),
     )
 
 
@@ -194,4 +203,5 @@ def _door(site: Site, control: Settings) -> Door:
         key_per_s=site.settings.door_key_per_s,
         address_per_s=site.settings.door_address_per_s,
         errors_url=f"{control.public_url.rstrip('/')}/errors",
+        trusted_proxies=control.trusted_networks,
     )

@@ -37,11 +37,13 @@ from control_plane.inference.seams import Commands
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Beside
 from control_plane.logs import create_log
+from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.desk import Desk
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
@@ -120,6 +122,9 @@ class FakeAdmission:
     def settle_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("settled")
 
+    def settle_unbilled_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("settled")
+
     def give_back_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("given back")
 
@@ -176,6 +181,7 @@ class House:
     body_limits: BodyLimits = field(default_factory=lambda: BodyLimits(max_bytes=1_000_000, timeout_s=5.0))
     stores: dict[str, bool] = field(default_factory=lambda: {"redis": True, "postgres": True})
     max_in_flight: int = 8
+    socket_idle_s: float = 600.0
     max_pixels: int = 1_000_000
     log_stream: io.BytesIO = field(default_factory=io.BytesIO)
 
@@ -248,6 +254,11 @@ class House:
             ),
             safety_settings=settings,
             dry_run=self.dry_run(pipeline),
+            desk=Desk(
+                stores=settings.stores,
+                letterhead=letterhead_of(public_url="https://api.example.com", docs_url=None, operator_email=None),
+                authenticate=self.authenticator.authenticate,
+            ),
             pipeline=pipeline,
             body_limits=self.body_limits,
             models=ModelList(catalogue=self.catalogue, canary=canary, authenticate=self.authenticator.authenticate),
@@ -257,6 +268,7 @@ class House:
             metrics=self.metrics,
             log=create_log("debug", self.log_stream),
             public_url="https://api.example.com",
+            socket_idle_s=self.socket_idle_s,
         )
         return assemble(doors, lifespan=_closing(pipeline))
 

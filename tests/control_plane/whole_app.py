@@ -17,11 +17,12 @@ from billing.tiers import Tier
 from control_plane.app import create_app
 from control_plane.customers.verbs import NewCustomer, create_customer
 from control_plane.db import create_engine
-from control_plane.keys.verbs import IssuedKey, NewKey, Stores
+from control_plane.keys.verbs import IssuedKey, NewKey, Stores, create_key, list_keys
 from control_plane.redis import create_redis
 from control_plane.settings import Settings, load_settings
 from control_plane.usage.event import UsageEvent, decode
 from control_plane.usage.stream import FIELD, STREAM
+from deploy.embedded.api import socket_options
 from tests.control_plane.eventually import eventually
 from tests.control_plane.fakes import ROOT, picture
 
@@ -81,6 +82,13 @@ async def new_key(settings: Settings, *, tier: Tier = Tier.PRO) -> IssuedKey:
         return (await create_customer(there, new, NewKey())).key
 
 
+async def another_key(settings: Settings, of: IssuedKey, new: NewKey) -> IssuedKey:
+    """One more key of the customer who has that one."""
+    async with stores(settings) as there:
+        owner = next(key.customer_id for key in await list_keys(there.engine) if key.id == of.id)
+        return (await create_key(there, owner, new)).key
+
+
 async def post(client: httpx.AsyncClient, key: IssuedKey, body: Mapping[str, Any] = MINIMAL) -> httpx.Response:
     """One inference."""
     content = msgspec.json.encode(body)
@@ -98,6 +106,7 @@ async def events_in(redis: "Redis") -> list[UsageEvent]:
 def process(environment: Mapping[str, str], *, socket: Path, log: Path) -> Iterator[httpx.AsyncClient]:
     """An API process as `make up` starts it; gives a client of its unix socket."""
     argv = [sys.executable, "-m", "uvicorn", "control_plane.app:create_app_from_environment", "--factory", "--uds", str(socket)]
+    argv += socket_options(10_000_000)
     argv += ["--lifespan", "on", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with log.open("wb") as out:

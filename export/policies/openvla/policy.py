@@ -67,6 +67,7 @@ class OpenVlaPolicy:
                 is_action_tensor="is_action_token",
                 logprob_tensor="token_logprob",
                 entropy_tensor="token_entropy",
+                vocabulary=self.vocab_size,
             ),
             robots=options.robots,
             outputs=self._outputs(),

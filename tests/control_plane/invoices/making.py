@@ -38,7 +38,7 @@ async def use(database: asyncpg.Connection, customer_id: UUID, day: date, reques
     """Roll-ups of so many billable requests, as the recorder adds them; no rows."""
     counts = dict.fromkeys(roll_ups.COUNTS, 0) | {"requests": requests, "billable_requests": requests}
     async with database.transaction():
-        await roll_ups.add(database, [{"customer_id": customer_id, "day": day, **counts}])  # type: ignore[list-item]  # as a record
+        await roll_ups.add(database, [{"customer_id": customer_id, "day": day, **counts}])
 
 
 async def request_at(database: asyncpg.Connection, customer_id: UUID, *instants: datetime) -> None:
