@@ -22,7 +22,7 @@ _SUMS = ", ".join(f"COALESCE(sum({name}), 0)::bigint AS {name}" for name in COUN
 
 _COUNT_DAY = f"""
     SELECT {COUNTED} FROM inference_logs
-    WHERE customer_id = $1 AND timestamp >= $2::date::timestamp AT TIME ZONE 'UTC'
+    WHERE customer_id = $1 AND NOT is_test AND timestamp >= $2::date::timestamp AT TIME ZONE 'UTC'
       AND timestamp < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'
 """  # noqa: S608 -- names of this package
 _SUM_MONTH = f"SELECT {_SUMS} FROM usage_days WHERE customer_id = $1 AND day >= $2 AND day < $2 + interval '1 month'"  # noqa: S608

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_archive"
-down_revision = "2026_11_27_audit_and_mail"
+down_revision = "2026_11_27_spend_caps"
 branch_labels = None
 depends_on = None
 

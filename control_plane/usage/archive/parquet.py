@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from control_plane.usage.archive.manifest import Counts
@@ -36,13 +37,14 @@ SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         *(pa.field(name, pa.string()) for name in ("error_code", "session_id")),
         pa.field("is_billable", pa.bool_(), nullable=False),
+        pa.field("is_test", pa.bool_(), nullable=False),
         pa.field("payload_hash", pa.binary(), nullable=False),
         pa.field("recorded_at", _INSTANT, nullable=False),
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
 _AS_TEXT = ("request_id", "customer_id", "key_id")
-_COUNTED = ["customer_id", "status", "is_billable", "compute_ms"]
+_COUNTED = ["customer_id", "status", "is_billable", "is_test", "compute_ms"]
 
 
 class DamagedFileError(Exception):
@@ -85,6 +87,7 @@ def count_again(path: Path) -> Counts:
 
 
 def _add(counts: Counts, table: pa.Table) -> None:
+    table = table.filter(pc.invert(table["is_test"]))  # logged, and in no roll-up
     customers, places = np.unique(table["customer_id"].to_numpy(), return_inverse=True)
     status = table["status"].to_numpy()
     # As PostgreSQL rounds a double: halves to even.

@@ -69,7 +69,7 @@ async def events(database: asyncpg.Connection, customer_id: UUID) -> list[UsageE
         for status in UsageStatus
     ]
     made += [make_event(customer_id, at=instants[0], action=None, instruction=None) for _ in range(6)]
-    assert await take(database, made) == len(made)
+    assert await take(database, [*made, make_event(customer_id, at=instants[0], is_test=True, schema=2)]) == len(made) + 1
     return made
 
 

@@ -160,7 +160,7 @@ def test_a_file_counts_as_its_rows_do(tmp_path: Path, groups: list[list[dict[str
     }  # fmt: skip
     with DayWriter(path) as writer:
         for group in groups:
-            writer.add([blank | row | {"is_billable": row["status"] == "success"} for row in group])
+            writer.add([blank | row | {"is_billable": row["status"] == "success", "is_test": False} for row in group])
     rows = [row for group in groups for row in group]
     found = count_again(path)
     assert sum(counts["requests"] for counts in found.values()) == len(rows)

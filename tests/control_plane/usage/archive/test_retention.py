@@ -17,6 +17,7 @@ from control_plane.metrics import Metrics
 from control_plane.objects import ObjectStore
 from control_plane.usage.archive import day as archive_day
 from control_plane.usage.archive.manifest import manifest_key
+from control_plane.usage.archive.parquet import COLUMNS
 from control_plane.usage.archive.retention import Archivist, due_months
 from control_plane.usage.dead_letters import Reason
 from control_plane.usage.event import UsageEvent, encode
@@ -74,6 +75,7 @@ async def test_the_file_says_what_the_rows_said(
     database: asyncpg.Connection, closed: list[UsageEvent], archivist: Archivist, fake: FakeObjects
 ) -> None:
     rows = await database.fetch("SELECT * FROM inference_logs ORDER BY request_id")
+    assert set(rows[0].keys()) == set(COLUMNS)
     await archivist.run(1, today=after(1))
     files = sorted(key for key in fake.kept if key.endswith(".parquet"))
     read = [row for key in files for row in pq.read_table(io.BytesIO(fake.kept[key])).to_pylist()]
