@@ -8,10 +8,12 @@ import pytest
 
 from billing.terms import OwnPrices
 from billing.tiers import Tier
+from control_plane.customers.verbs import NewCustomer, create_customer
 from control_plane.errors import ApiError
+from control_plane.identity.lookup import look_up
 from control_plane.identity.public_id import new_id
 from control_plane.invoices.plans import Plan, apply_due, cancel_planned, change_plan, preview_plan
-from control_plane.keys.verbs import Stores
+from control_plane.keys.verbs import NewKey, Stores
 from tests.control_plane.invoices.making import OCTOBER, SEPTEMBER, a_customer, close
 
 _TIER = "SELECT tier FROM customer_accounts WHERE id = $1"
@@ -107,3 +109,22 @@ async def test_nobody_has_no_plan(stores: Stores) -> None:
         await change_plan(stores, new_id(), Plan(tier=Tier.FREE))
     with pytest.raises(ApiError, match="there is no customer"):
         await preview_plan(stores.engine, new_id(), Plan(tier=Tier.FREE))
+
+
+async def test_a_spend_cap_counts_with_the_customers_own_prices(database: asyncpg.Connection, stores: Stores) -> None:
+    new = NewCustomer(company_name="Acme", email="acme@example.com", tier=Tier.ENTERPRISE)
+    created = await create_customer(stores, new, NewKey())
+    await database.execute("UPDATE customer_accounts SET spend_cap_cents = 300000")
+
+    async def most() -> int | None:
+        record = await look_up(stores.engine, created.key.digest)
+        return None if record is None else record.most_billable
+
+    assert await most() == 50_000
+    own = OwnPrices(committed_requests=1_000, per_request_cents=Decimal(2), overage_per_request_cents=Decimal("0.5"))
+    await change_plan(stores, created.customer.id, Plan(tier=Tier.ENTERPRISE, own=own))
+    assert await most() == 1_000 + 96_000  # (3,000.00 − 2,500.00 − 20.00) at half a cent
+    await change_plan(stores, created.customer.id, Plan(tier=Tier.ENTERPRISE, own=OwnPrices(discount_basis_points=5_000)))
+    assert await most() == 350_001  # 6,000.01 less half of it is 3,000.00 when the half cent goes to the discount
+    await change_plan(stores, created.customer.id, Plan(tier=Tier.PRO))
+    assert await most() is None
