@@ -44,7 +44,7 @@ def create_commands(seller: Callable[[], Seller]) -> typer.Typer:
     commands = typer.Typer(help="Close months, look at invoices, get paid, correct.", no_args_is_help=True)
     _add_closing(commands, seller)
     _add_looking(commands)
-    _add_showing(commands, seller)
+    _add_writing(commands, seller)
     _add_moving(commands)
     _add_correcting(commands, seller)
     return commands
@@ -116,8 +116,6 @@ def _add_looking(commands: typer.Typer) -> None:
         else:
             print_table([_as_row(one) for one in found])
 
-
-def _add_showing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
     @commands.command("show")
     def show(
         ctx: typer.Context,
@@ -138,6 +136,8 @@ def _add_showing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         print_table([dict(zip(("line", "requests", "amount"), line, strict=True)) for line in lines])
         print_table([{"credit note": n.number, "amount": as_text(n.amount_cents, n.currency), "reason": n.reason} for n in notes])
 
+
+def _add_writing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
     @commands.command("pdf")
     def pdf(ctx: typer.Context, invoice: Invoice, out: Out = None) -> None:
         """Write the PDF."""
