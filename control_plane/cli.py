@@ -28,6 +28,7 @@ from control_plane.mail.commands import commands as mails
 from control_plane.operators.commands import audit_commands as audit
 from control_plane.operators.commands import commands as operators
 from control_plane.redis import create_redis
+from control_plane.revenue.commands import create_billing_commands, create_revenue_commands
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
 from control_plane.usage.commands import create_commands as create_usage_commands
 
@@ -58,6 +59,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
 app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
 app.add_typer(mails, name="mails")
+app.add_typer(create_revenue_commands(_database_url), name="revenue")
+app.add_typer(create_billing_commands(_database_url), name="billing")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 add_plan_commands(customers)
