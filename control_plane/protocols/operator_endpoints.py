@@ -7,6 +7,10 @@ from control_plane.account.requests import OPERATOR_ENDPOINTS as REQUESTS
 from control_plane.account.signups import OPERATOR_ENDPOINTS as SIGNUPS
 from control_plane.account.webhooks import OPERATOR_ENDPOINTS as WEBHOOKS
 from control_plane.endpoints.endpoint import Endpoint
+from control_plane.invoices.operator_endpoints import BILLING_ENDPOINTS
 from control_plane.operators.endpoints import ENDPOINTS as OPERATORS
 
-OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (*OPERATORS, *CUSTOMERS, *KEYS, *REQUESTS, *MAILS, *WEBHOOKS, *SIGNUPS)
+OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (
+    *(*OPERATORS, *CUSTOMERS, *KEYS, *REQUESTS),
+    *(*MAILS, *WEBHOOKS, *SIGNUPS, *BILLING_ENDPOINTS),
+)

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_webhooks_and_alerts"
-down_revision = "2026_11_27_customer_deadline"
+down_revision = "2026_11_27_revenue"
 branch_labels = None
 depends_on = None
 
