@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
-from control_plane.guarding.deployment import load_deployment
+from control_plane.guarding.deployment import load_deployment, load_robots
 from control_plane.guarding.guards import GuardsInForce
 from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
@@ -212,7 +212,8 @@ def _dry_run(pipeline: Pipeline, catalogue: Catalogue, settings: Settings) -> Dr
 def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:
     deployment = load_deployment(settings.safety_limits_file)
     try:
-        return GuardsInForce(catalogue=catalogue, preset=Preset(settings.safety_preset), deployment=deployment)
+        preset = Preset(settings.safety_preset)
+        return GuardsInForce(catalogue=catalogue, preset=preset, deployment=deployment, profiles=load_robots(settings.robots_dir))
     except ApiError as fault:
         raise SettingsError(f"{variable('safety_limits_file')}: {fault.message}") from None
 

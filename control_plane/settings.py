@@ -94,6 +94,9 @@ class Settings(StoreSettings):
     safety_preset: str = Field(
         default="reduced", pattern="^(reduced|manufacturer)$", description="Speed preset of the action guard."
     )
+    robots_dir: Path | None = Field(
+        default=None, description="Folder with safety profiles of robots that are not shipped, one TOML file each."
+    )
     safety_limits_file: Path | None = Field(
         default=None, description="TOML file with limits of the action guard that hold here for every customer."
     )
