@@ -12,6 +12,7 @@ import msgspec
 from control_plane.errors import ERRORS
 from control_plane.inference.answer import InferenceAnswer
 from control_plane.policies.routes import Models
+from control_plane.protocols.openapi_doors import doors_paths, doors_schemas
 from control_plane.protocols.openapi_endpoints import paths_of, schemas_of
 from control_plane.protocols.openapi_errors import (
     COMMON_HEADERS,
@@ -90,6 +91,7 @@ def document() -> Json:
             "/v1/inference": {"post": _inference()},
             "/v1/models": {"get": _models()},
             **safety_paths(),
+            **doors_paths(),
             **paths_of(OWN_ENDPOINTS, security="key"),
             "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
             "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
@@ -100,7 +102,14 @@ def document() -> Json:
         "components": {
             "schemas": dict(
                 sorted(
-                    {**generated, **schemas_of(OWN_ENDPOINTS), **_requests(), **safety_schemas(), "Error": error_schema()}.items()
+                    {
+                        **generated,
+                        **schemas_of(OWN_ENDPOINTS),
+                        **_requests(),
+                        **safety_schemas(),
+                        **doors_schemas(),
+                        "Error": error_schema(),
+                    }.items()
                 )
             ),
             "securitySchemes": {
