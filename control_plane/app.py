@@ -24,6 +24,7 @@ from control_plane.identity.revocation import RevocationListener
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
 from control_plane.inference.dry_run import DryRun
+from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
@@ -163,6 +164,7 @@ def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force:
         limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
         contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
         preprocessor=n.preprocessor,
+        fair_queue=FairQueue(slots=lambda: settings.triton_in_flight * n.triton.usable, metrics=n.metrics.fleet),
         inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
         guards=Guards(in_force=in_force, metrics=n.metrics, log=n.log),
         journal=n.journal,

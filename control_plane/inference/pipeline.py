@@ -19,9 +19,10 @@ from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
+from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
-from control_plane.inference.infer import Inference, priority_of
+from control_plane.inference.infer import Inference
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
@@ -61,6 +62,7 @@ class Pipeline:
     limiter: Limiter
     contract: Contract
     preprocessor: Preprocessor
+    fair_queue: FairQueue
     inference: Inference
     guards: Guards
     journal: Journal
@@ -73,11 +75,10 @@ class Pipeline:
         inquiry = await self._parse(call, principal)  # 2
         deadline = self._deadline(call.trace, inquiry)
         turn = self._turn(principal, inquiry, deadline)
-        with self.in_flight.place():
+        with self.in_flight.place(principal.customer_id):
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
-                prepared = await self._preprocess(account, guarded.observation)  # 6
-                actions = await self._infer(account, guarded.observation, prepared, deadline)  # 7
+                actions = await self._act(account, guarded.observation, deadline)  # 6, 7
                 self._guard(account, guarded, actions, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
@@ -155,7 +156,6 @@ class Pipeline:
     async def _preprocess(self, account: Account, observation: Observation) -> Prepared:
         """`queue` is the wait for a worker thread: it grows when this process has too much to decode."""
         trace = account.trace
-        trace.mark("contract")
         prepared = await self.preprocessor.prepare(observation)
         trace.mark("queue")
         trace.stages_ms["queue"] -= prepared.decode_ms + prepared.preprocess_ms
@@ -163,22 +163,31 @@ class Pipeline:
         trace.stages_ms["preprocess"] = prepared.preprocess_ms
         return prepared
 
-    async def _infer(
-        self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline
-    ) -> NDArray[np.float32]:
+    async def _act(self, account: Account, observation: Observation, deadline: Deadline) -> NDArray[np.float32]:
+        """Both steps that cost much are behind the fair queue: decoding threads are shared out like Triton is."""
+        account.trace.mark("contract")
+        async with self.fair_queue.slot(observation.policy.model, account.principal, deadline) as slot:
+            if slot.has_waited:
+                account.trace.mark("fair_queue")
+            prepared = await self._preprocess(account, observation)
+            call = self._call(account, observation, prepared, deadline, priority=slot.priority)
+            actions = await self.inference.run(call, observation.policy.manifest)
+        account.trace.mark("compute")
+        return actions
+
+    def _call(
+        self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline, *, priority: int
+    ) -> TritonCall:
         manifest = observation.policy.manifest
-        call = TritonCall(
+        return TritonCall(
             model=observation.policy.model,
             version=manifest.version,
             request_id=account.trace.public_id,
             inputs=prepared.inputs,
             outputs=outputs_wanted(manifest),
             timeout_s=deadline.remaining_s(),
-            priority=priority_of(account.principal.tier),
+            priority=priority,
         )
-        actions = await self.inference.run(call, manifest)
-        account.trace.mark("compute")
-        return actions
 
     def _guard(self, account: Account, guarded: Guarded, actions: NDArray[np.float32], deadline: Deadline) -> None:
         context = completed(guarded.context, account.turn, account.trace)

@@ -28,6 +28,7 @@ from control_plane.identity.principal import CustomerSafety, Principal, RateLimi
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
 from control_plane.inference.dry_run import DryRun
+from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
@@ -194,6 +195,7 @@ class House:
             limiter=self.limiter,
             contract=Contract(catalogue=self.catalogue, default_robot="franka_panda"),
             preprocessor=Preprocessor(threads=2, max_pixels=self.max_pixels),
+            fair_queue=FairQueue(slots=lambda: 16, metrics=self.metrics.fleet),
             inference=Inference(triton=self.triton, faults=self.metrics.triton_errors, log=log),
             guards=Guards(in_force=in_force, metrics=self.metrics, log=log),
             journal=self.journal,
