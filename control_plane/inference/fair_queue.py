@@ -1,6 +1,6 @@
 """Whose request goes to a policy next: while there is room, at once; beyond that customers share by the weight of their tier.
 
-Self-clocked fair queueing, one line per policy: a customer's burst waits behind itself, another's single request only for the next
+Self-clocked fair queueing, one line per policy: a burst waits behind itself, another customer's single request only for the next
 slot. Nobody waits longer than their deadline, and who would is turned away at once. Priority 1 in Triton is strict there, so only
 a quarter of the slots carries it: paying more comes first and still cannot starve the others. Without contention it counts and
 nothing else. Knows no tensor and no HTTP; one per process, because Triton's replicas are shared out per process.
