@@ -112,7 +112,7 @@ class DryRun:
         with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
             asked = await parse()
         trace.mark("parse")
-        with self.in_flight.place(principal.customer_id):
+        with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
             async with await self._admit(trace, principal) as account:
                 verdict, model, robot = self._judge(account, asked)
                 account.verdict = verdict

@@ -1,7 +1,7 @@
 """How many requests this process works on at once; beyond that it sheds load.
 
 A place is taken once the request is understood, so that slow bodies and wrong keys cannot hold one; while all are taken, requests
-are turned away before their body is read. The last quarter is for customers who hold few, so that bursts of others do not shut
+are turned away before their body is read. The last eighth is for customers who hold few, so that bursts of others do not shut
 them out. Bodies that are still arriving are bounded per customer, because they hold memory.
 """
 
@@ -21,7 +21,7 @@ class InFlight:
     def __init__(self, *, limit: int, gauge: Gauge) -> None:
         self._limit = limit
         self._gauge = gauge
-        self._kept = limit // 4  # places that only customers with fewer than `_few` in hand may take
+        self._kept = limit // 8  # places that only customers with fewer than `_few` in hand may take
         self._few = max(1, limit // 16)
         self._taken = 0
         self._held: Counter[UUID] = Counter()
@@ -46,9 +46,11 @@ class InFlight:
                 del self._reading[customer_id]
 
     @contextmanager
-    def place(self, customer_id: UUID) -> Iterator[None]:
-        """A place for one request. Raises `overloaded` when all that this customer may have are taken."""
+    def place(self, customer_id: UUID, most: int) -> Iterator[None]:
+        """A place for one request. Raises `overloaded` when there is none for this customer, `concurrency_limit` at `most`."""
         self.shed()
+        if self._held[customer_id] >= most:
+            raise ApiError("concurrency_limit", retry_after_ms=100)
         if self._taken >= self._limit - self._kept and self._held[customer_id] >= self._few:
             raise ApiError("overloaded", retry_after_ms=250)
         self._taken += 1

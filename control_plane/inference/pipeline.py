@@ -75,7 +75,7 @@ class Pipeline:
         inquiry = await self._parse(call, principal)  # 2
         deadline = self._deadline(call.trace, inquiry)
         turn = self._turn(principal, inquiry, deadline)
-        with self.in_flight.place(principal.customer_id):
+        with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
                 actions = await self._act(account, guarded.observation, deadline)  # 6, 7
