@@ -30,6 +30,23 @@ class TierTerms:
     concurrency: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLimits:
+    """What all test keys of one customer may send together, whatever the tier."""
+
+    per_minute: int
+    per_day: int
+    per_month: int
+    concurrency: int
+
+
+@cache
+def trial_limits() -> TrialLimits:
+    """The `[test_keys]` of `prices.toml`. What test keys do costs nothing."""
+    table = tomllib.loads(resources.files("billing").joinpath("prices.toml").read_text())
+    return TrialLimits(**table["test_keys"])
+
+
 @cache
 def tier_terms() -> Mapping[Tier, TierTerms]:
     """The terms of every tier from `prices.toml`."""

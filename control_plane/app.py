@@ -19,6 +19,7 @@ from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.deployment import load_deployment
 from control_plane.guarding.guards import GuardsInForce
+from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
 from control_plane.identity.revocation import RevocationListener
 from control_plane.inference.body import BodyLimits
@@ -101,6 +102,7 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
         pepper=settings.key_pepper.get_secret_value().encode(),
         cache_s=settings.key_cache_s,
         metrics=metrics,
+        trusted_proxies=networks(settings.trusted_networks),
     )
     spool, recent = Spool(settings.spool_dir), Recent()
     replicas = _replicas(settings.triton_url, triton, metrics)
@@ -224,6 +226,8 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.push_async_callback(n.triton.close)
             closing.callback(n.preprocessor.close)
             closing.push_async_callback(n.authenticator.close)
+            n.authenticator.last_used.start()
+            closing.push_async_callback(n.authenticator.last_used.stop)
             await n.spool.start()
             closing.push_async_callback(n.spool.close)
             await n.replay.start()

@@ -42,6 +42,7 @@ def _row(code: str, type_: str, status: int, message: str, *, retry: bool = Fals
 
 
 _INVALID, _AUTH, _LIMIT, _UNAVAILABLE = "invalid_request", "authentication", "rate_limit", "unavailable"
+_SCOPE = "permission"
 
 _ROWS = (
     # Fix the request.
@@ -74,6 +75,10 @@ _ROWS = (
     _row("revoked_key", _AUTH, 401, "This API key was revoked.", stop=True),
     _row("expired_key", _AUTH, 401, "This API key has expired.", stop=True),
     _row("inactive_customer", _AUTH, 403, "This account is not active.", stop=True),
+    _row("address_not_allowed", _AUTH, 403, "This API key may not be used from this address.", stop=True),
+    _row("robot_out_of_scope", _SCOPE, 403, "This API key is not for this robot.", stop=True),
+    _row("policy_out_of_scope", _SCOPE, 403, "This API key is not for this model.", stop=True),
+    _row("key_restricted", _SCOPE, 403, "This takes a live API key that is restricted to no robot and no model.", stop=True),
     # Wait.
     _row("minute_limit", _LIMIT, 429, "The per-minute limit is used up.", retry=True),
     _row("day_limit", _LIMIT, 429, "The per-day limit is used up."),

@@ -6,10 +6,21 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PostgresDsn, RedisDsn, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from control_plane.object_place import place_of
 
@@ -106,12 +117,32 @@ class Settings(StoreSettings):
     api_processes: int = Field(
         default=2, ge=1, description="API processes that share a customer's limits while Redis is away; each grants its part."
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for part in _parts(text):
+            ip_network(part)  # its ValueError says what is wrong
+        return text
+
+    @property
+    def trusted_networks(self) -> tuple[str, ...]:
+        """`trusted_proxies`, one by one."""
+        return _parts(self.trusted_proxies)
 
     @property
     def outbox_dir(self) -> Path:
         """Where e-mails go, as files, when there is no mail server: beside the spool, in the folder of state."""
         return self.spool_dir.parent / "outbox"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for part in map(str.strip, text.split(",")) if part)
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, also_known: Iterable[str] = ()) -> Settings:

@@ -1,4 +1,4 @@
-"""The text of an API key: `vla_live_` + 27 random base62 characters (160 bits) + 6 base62 characters of CRC32.
+"""The text of an API key: `vla_live_` or `vla_test_` + 27 random base62 characters (160 bits) + 6 base62 characters of CRC32.
 
 The checksum lets a typing mistake be refused, and a leaked key be recognised by scanners, without asking any store. Stored is the
 HMAC-SHA256 of the key under a pepper: no slow hash is needed, because 160 random bits cannot be guessed, and a leaked table is
@@ -10,18 +10,18 @@ import re
 import secrets
 import zlib
 
-PREFIX = "vla_live_"
+LIVE_PREFIX, TEST_PREFIX = "vla_live_", "vla_test_"
 RANDOM_CHARACTERS = 27
 CHECKSUM_CHARACTERS = 6
 START_CHARACTERS = 4
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_KEY = re.compile(rf"({PREFIX}[0-9A-Za-z]{{{RANDOM_CHARACTERS}}})([0-9A-Za-z]{{{CHECKSUM_CHARACTERS}}})")
+_KEY = re.compile(rf"((?:{LIVE_PREFIX}|{TEST_PREFIX})[0-9A-Za-z]{{{RANDOM_CHARACTERS}}})([0-9A-Za-z]{{{CHECKSUM_CHARACTERS}}})")
 
 
-def mint_key() -> str:
+def mint_key(*, is_test: bool = False) -> str:
     """A new key. It is shown once and kept nowhere."""
-    body = PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
+    body = (TEST_PREFIX if is_test else LIVE_PREFIX) + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
     return body + checksum(body)
 
 
@@ -56,4 +56,4 @@ def digest_of(key: str, *, pepper: bytes) -> bytes:
 
 def start_of(key: str) -> str:
     """What lists show, to tell keys apart: `vla_live_ab12…`. It leaves 136 random bits unsaid."""
-    return f"{key[: len(PREFIX) + START_CHARACTERS]}…"
+    return f"{key[: len(LIVE_PREFIX) + START_CHARACTERS]}…"

@@ -7,15 +7,17 @@ Knows no HTTP framework and no SQL.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cachetools import LRUCache, TTLCache
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from control_plane.errors import ApiError
+from control_plane.errors import ERRORS, ApiError
+from control_plane.identity.address import Network, calling_address, is_within, networks
 from control_plane.identity.api_key import digest_of, is_well_formed
+from control_plane.identity.last_used import LastUsed
 from control_plane.identity.principal import Principal
 from control_plane.identity.read_through import Found, ReadThrough, Source
 from control_plane.identity.record import KeyRecord
@@ -32,14 +34,26 @@ _RETRY_AFTER_S = 1
 class _Entry:
     record: KeyRecord
     principal: Principal
+    allowed_networks: tuple[Network, ...] | None
     refresh_at_s: float  # both on the monotonic clock
     believed_until_s: float
 
 
 class Authenticator:
-    """Turns an Authorization header into a Principal. One per process."""
+    """Turns an Authorization header into a Principal. One per process. Start and stop its `last_used` with the process."""
 
-    def __init__(self, *, engine: AsyncEngine, redis: Redis, pepper: bytes, cache_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        redis: Redis,
+        pepper: bytes,
+        cache_s: float,
+        metrics: Metrics,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        self.last_used = LastUsed(engine=engine)
+        self._trusted_proxies = trusted_proxies
         self._stores = ReadThrough(engine=engine, redis=redis, cache_s=cache_s)
         self._pepper = pepper
         self._cache_s = cache_s
@@ -51,7 +65,7 @@ class Authenticator:
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Raises ApiError: missing_key, malformed_key, unknown_key, revoked_key, expired_key, inactive_customer,
-        store_unavailable. A missing or malformed key touches no store.
+        address_not_allowed, store_unavailable. A missing or malformed key touches no store.
         """
         key = _key_in(authorization)
         if key is None:
@@ -62,9 +76,13 @@ class Authenticator:
         entry, source = self._cached(digest), Source.PROCESS
         if entry is None:
             entry, source = await self._fetch(digest)
-        refusal = entry.record.refusal(now_s=time.time())
+        now_s = time.time()
+        refusal = entry.record.refusal(now_s=now_s)
+        if refusal is None and not self._is_from_where_it_may(entry):
+            refusal = "address_not_allowed"
         if refusal is not None:
             raise self._refuse(refusal, source)
+        self.last_used.note(entry.principal.key_id, now_s)
         self._metrics.auth.labels(source, "ok").inc()
         return entry.principal
 
@@ -86,6 +104,10 @@ class Authenticator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _is_from_where_it_may(self, entry: _Entry) -> bool:
+        allowed = entry.allowed_networks
+        return allowed is None or is_within(allowed, calling_address(self._trusted_proxies))
 
     def _cached(self, digest: bytes) -> _Entry | None:
         entry = self._entries.get(digest)
@@ -142,6 +164,7 @@ class Authenticator:
         return _Entry(
             record=record,
             principal=record.principal(),
+            allowed_networks=None if record.allowed_ips is None else networks(record.allowed_ips),
             refresh_at_s=now_s + believed_for_s - self._cache_s * (1 - _FRESH_SHARE),
             believed_until_s=now_s + believed_for_s,
         )
@@ -161,6 +184,6 @@ def _key_in(authorization: str | None) -> str | None:
 
 def _challenge(code: str) -> dict[str, str]:
     """RFC 9110 asks for it on every 401, RFC 6750 for the error when there was a token."""
-    if code == "inactive_customer":
+    if ERRORS[code].status != 401:
         return {}
     return {"WWW-Authenticate": "Bearer" if code == "missing_key" else 'Bearer error="invalid_token"'}

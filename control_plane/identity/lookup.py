@@ -16,6 +16,7 @@ from control_plane.identity.record import KeyRecord
 
 _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
+           k.is_test, k.robots, k.policies, k.allowed_ips,
            c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
@@ -57,4 +58,8 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
         safety_version=row.safety_version or 0,
         safety_document=row.safety_document or "",
         safety_preset=row.safety_preset,
+        is_test=row.is_test,
+        robots=None if row.robots is None else frozenset(row.robots),
+        policies=None if row.policies is None else frozenset(row.policies),
+        allowed_ips=None if row.allowed_ips is None else tuple(row.allowed_ips),
     )

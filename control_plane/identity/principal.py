@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.tiers import Tier, tier_terms
+from billing.tiers import Tier, tier_terms, trial_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,17 @@ def limits_in_force(
     )
 
 
+def limits_of_test_keys(live: RateLimits) -> RateLimits:
+    """What all test keys of a customer may send together: the price list's, and never more than the customer's live keys."""
+    own = trial_limits()
+    return RateLimits(
+        per_minute=min(own.per_minute, live.per_minute),
+        per_day=min(own.per_day, live.per_day),
+        per_month=own.per_month if live.per_month is None else min(own.per_month, live.per_month),
+        concurrency=min(own.concurrency, live.concurrency),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerSafety:
     """The customer's own layer of the action guard, as it is stored. `version` grows with every change."""
@@ -39,8 +50,22 @@ class CustomerSafety:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What one key may be used for. None: whatever the customer may."""
+
+    robots: frozenset[str] | None = None
+    policies: frozenset[str] | None = None
+
+
+_WHOLE_ACCOUNT = Scope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """An authenticated API key and the customer it belongs to. Limits count per customer over all its keys."""
+    """An authenticated API key and the customer it belongs to. Limits count per customer over all its keys of one kind.
+
+    A test key (`vla_test_…`) has small limits of its own, counted apart, and nothing it does is billed.
+    """
 
     customer_id: UUID
     key_id: UUID
@@ -50,3 +75,5 @@ class Principal:
     key_per_minute: int | None  # a key may carry a lower cap of its own
     is_zero_retention: bool  # instruction and action are not kept in inference_logs
     safety: CustomerSafety | None = None  # None: nothing of their own
+    scope: Scope = _WHOLE_ACCOUNT
+    is_test: bool = False

@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 
 from billing.tiers import Tier
-from control_plane.identity.principal import CustomerSafety, Principal, RateLimits
+from control_plane.identity.principal import CustomerSafety, Principal, RateLimits, Scope, limits_of_test_keys
 
-_VERSION = 2
+_VERSION = 3
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -34,20 +34,27 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     safety_version: int = 0  # 0: the customer has no settings of the guard
     safety_document: str = ""
     safety_preset: str | None = None
+    is_test: bool = False
+    robots: frozenset[str] | None = None
+    policies: frozenset[str] | None = None
+    allowed_ips: tuple[str, ...] | None = None  # networks; None: from anywhere
 
     def principal(self) -> Principal:
         """Who calls, if the key may be used."""
+        live = RateLimits(
+            per_minute=self.per_minute, per_day=self.per_day, per_month=self.per_month, concurrency=self.concurrency
+        )
         return Principal(
             customer_id=self.customer_id,
             key_id=self.key_id,
             company_name=self.company_name,
             tier=self.tier,
-            limits=RateLimits(
-                per_minute=self.per_minute, per_day=self.per_day, per_month=self.per_month, concurrency=self.concurrency
-            ),
+            limits=limits_of_test_keys(live) if self.is_test else live,
             key_per_minute=self.key_per_minute,
             is_zero_retention=self.is_zero_retention,
             safety=self._safety(),
+            scope=Scope(robots=self.robots, policies=self.policies),
+            is_test=self.is_test,
         )
 
     def _safety(self) -> CustomerSafety | None:

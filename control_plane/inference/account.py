@@ -19,7 +19,7 @@ from control_plane.identity.principal import Principal
 from control_plane.inference.seams import Admission, Journal
 from control_plane.inference.trace import UNKNOWN, Trace
 from control_plane.redis import Commands
-from control_plane.usage.event import UsageEvent, UsageStatus
+from control_plane.usage.event import SCHEMA, TEST_SCHEMA, UsageEvent, UsageStatus
 from control_plane.usage.request_id import instant_of
 from safety.context import NOTHING_KNOWN, Context
 from safety.memory import remembered
@@ -151,6 +151,8 @@ class Account:
             limiting_rule=None if verdict is None else verdict.limiting_rule,
             error_code=error_code,
             session_id=subject.session_id,
+            is_test=self.principal.is_test,
+            schema=TEST_SCHEMA if self.principal.is_test else SCHEMA,
         )
 
 

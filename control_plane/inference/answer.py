@@ -28,6 +28,7 @@ class Answer:
     verdict: Verdict
     admission: Admission
     is_rejection_an_error: bool = False
+    is_test: bool = False
 
     @property
     def is_refused(self) -> bool:
@@ -57,7 +58,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a 200. `expires_in_ms`: until the last step is over; null when refused. `refused_for`: null unless refused."""
+    """The body of a 200. `expires_in_ms`: until the last step is over; null when refused. `refused_for`: null unless refused.
+
+    `is_test`: true when a test key asked, else left out.
+    """
 
     request_id: str
     model: str
@@ -73,6 +77,7 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     refused_for: str | None
     timings_ms: Mapping[str, float]
     usage: Usage
+    is_test: bool | UnsetType = UNSET
     fallback: Mapping[str, Any] | UnsetType = UNSET
     error: Mapping[str, Any] | UnsetType = UNSET
 
@@ -111,6 +116,7 @@ def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
             requests_remaining_day=admission.remaining_day,
             requests_remaining_month=admission.remaining_month,
         ),
+        is_test=True if answer.is_test else UNSET,
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
         error=UNSET if error is None else error,
     )

@@ -19,6 +19,7 @@ from control_plane.guarding.fields import JOINTS_MAX, LimitFields, Number, State
 from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
 from control_plane.identity.principal import Principal
+from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.fields import AgeMs, ExecutedIndex, Name, Sequence
@@ -111,6 +112,8 @@ class DryRun:
         trace.mark("authenticate")
         with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
             asked = await parse()
+        robot = asked.robot_type or self.default_robot
+        require_in_scope(principal, None if asked.action else asked.model or self.catalogue.default, robot)
         trace.mark("parse")
         with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
             async with await self._admit(trace, principal) as account:

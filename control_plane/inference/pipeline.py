@@ -15,6 +15,7 @@ from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
 from control_plane.guarding.sessions import SessionKey, Turn
 from control_plane.identity.principal import Principal
+from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
@@ -73,6 +74,7 @@ class Pipeline:
         """The answer, recorded. Raises ApiError; an admitted request leaves exactly one usage event either way."""
         principal = await self._authenticate(call)  # 3, before 2: without a good key nobody sends us megabytes
         inquiry = await self._parse(call, principal)  # 2
+        require_in_scope(principal, *self.contract.scope(inquiry))
         deadline = self._deadline(call.trace, inquiry)
         turn = self._turn(principal, inquiry, deadline)
         with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
@@ -112,7 +114,8 @@ class Pipeline:
         if inquiry.session_id is None:
             return None
         policy, robot = self.contract.scope(inquiry)
-        key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=inquiry.session_id)
+        session = f"\0test\0{inquiry.session_id}" if principal.is_test else inquiry.session_id  # apart from a live robot's
+        key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=session)
         hold_ms = _lease_ms(deadline)
         return Turn(key, seq=inquiry.seq, hold_ms=hold_ms, keeps_content=not principal.is_zero_retention)
 
@@ -208,6 +211,7 @@ class Pipeline:
             verdict=account.judged(),
             admission=account.admission,
             is_rejection_an_error=guarded.guard.is_rejection_an_error,
+            is_test=account.principal.is_test,
         )
 
 

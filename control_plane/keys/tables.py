@@ -1,6 +1,8 @@
 """The table of API keys: a digest and a readable start, never the key. A test holds it equal to what the migrations make."""
 
 from sqlalchemy import (
+    ARRAY,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -12,6 +14,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
 
 from control_plane.db import metadata
@@ -25,10 +28,18 @@ api_keys = Table(
     Column("start", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("per_minute", Integer),  # a cap of its own, below the customer's
+    Column("is_test", Boolean, nullable=False, server_default=text("false")),
+    # What it may be used for, and from where; NULL means whatever the customer may, and from anywhere.
+    Column("robots", ARRAY(Text)),
+    Column("policies", ARRAY(Text)),
+    Column("allowed_ips", ARRAY(Text)),
+    Column("rotated_from", Uuid, ForeignKey("api_keys.id")),  # the key that this one replaces
+    Column("last_used_at", DateTime(timezone=True)),  # to the minute
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("digest"),
+    UniqueConstraint("rotated_from"),
     CheckConstraint("length(digest) = 32", name="digest"),
     CheckConstraint("length(start) BETWEEN 1 AND 20", name="start"),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name"),

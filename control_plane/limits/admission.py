@@ -8,6 +8,8 @@ from redis.asyncio.client import Pipeline
 from control_plane.identity.principal import RateLimits
 from control_plane.limits.standing import Standing
 
+TEST_HEADER = "X-Vla-Test"
+
 
 class Lease(Protocol):
     """A place among the customer's concurrent requests, and what was counted for it."""
@@ -26,6 +28,7 @@ class Admission:
     limits: RateLimits
     standing: Standing
     lease: Lease
+    is_test: bool = False
 
     @property
     def remaining_minute(self) -> int:
@@ -43,8 +46,11 @@ class Admission:
         return None if self.standing.month is None else self.standing.month.remaining
 
     def headers(self) -> dict[str, str]:
-        """The rate limit headers of the answer."""
-        return self.standing.headers()
+        """The rate limit headers of the answer, and whether it is a test key's."""
+        headers = self.standing.headers()
+        if self.is_test:
+            headers[TEST_HEADER] = "true"
+        return headers
 
     def settle_into(self, pipeline: Pipeline) -> None:
         """The request stays counted."""

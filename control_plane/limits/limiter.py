@@ -87,7 +87,10 @@ class Limiter:
             raise standing.refusal(cast(RefusedBy, reply.refused_by.decode()), reply.wait_us)
         undo = self._undo(principal, lease, reply)
         return Admission(
-            limits=principal.limits, standing=standing, lease=_RedisLease(keys=keys, id=lease, script=self._give_back, undo=undo)
+            limits=principal.limits,
+            standing=standing,
+            lease=_RedisLease(keys=keys, id=lease, script=self._give_back, undo=undo),
+            is_test=principal.is_test,
         )
 
     async def _run(self, beside: Beside | None, *keys_and_arguments: bytes) -> list[Any]:
@@ -193,11 +196,12 @@ class _RedisLease:
 
 
 def _keys(principal: Principal) -> tuple[bytes, bytes, bytes]:
-    """All with the customer's hash tag, so that a cluster keeps them on one node."""
+    """All with the customer's hash tag, so that a cluster keeps them on one node. Test keys are counted apart from live ones."""
     customer = principal.customer_id.hex.encode()
+    kind = b":test" if principal.is_test else b""
     return (
-        b"vla:limits:{%b}" % customer,
-        b"vla:leases:{%b}" % customer,
+        b"vla:limits:{%b}%b" % (customer, kind),
+        b"vla:leases:{%b}%b" % (customer, kind),
         b"vla:limits:{%b}:%b" % (customer, principal.key_id.hex.encode()),
     )
 

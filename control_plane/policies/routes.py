@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane.identity.principal import Principal
+from control_plane.identity.scope import is_in_scope
 from control_plane.policies.catalogue import Catalogue
 from control_plane.policies.readiness import Canary, PolicyState
 from export.contract.manifest import Manifest
@@ -90,12 +91,13 @@ class ModelList:
     authenticate: Authenticate
 
     async def list_models(self, request: Request) -> Response:
-        """Every policy with its present state."""
-        await self.authenticate(request.headers.get("authorization"))
+        """Every policy that the key may use, with its present state."""
+        principal = await self.authenticate(request.headers.get("authorization"))
         states = await self.canary.states()
         models = tuple(
             model_of(policy.manifest, status=states[name], is_default=name == self.catalogue.default)
             for name, policy in self.catalogue.policies.items()
+            if is_in_scope(principal, name)
         )
         return Response(msgspec.json.encode(Models(models=models)), media_type="application/json")
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError, error_body, error_headers
+from control_plane.identity.address import note_call
 from control_plane.inference.account import CANCELLED
 from control_plane.inference.body import ClientGone
 from control_plane.inference.trace import Trace
@@ -39,6 +40,7 @@ class Doorway:
         self._errors_url = errors_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        note_call(scope)
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

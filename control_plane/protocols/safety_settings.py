@@ -24,6 +24,7 @@ from control_plane.guarding.fields import Settings, thresholds_of
 from control_plane.guarding.verbs import Changed, Content, Stored, Wish, change_settings, read_settings
 from control_plane.identity.principal import Principal
 from control_plane.identity.public_id import public_id
+from control_plane.identity.scope import require_unrestricted
 from control_plane.inference.body import BodyLimits, read_body
 from control_plane.inference.fields import complaints
 from control_plane.inference.seams import Limiter
@@ -92,6 +93,7 @@ class SafetySettings:
     async def change(self, request: Request) -> Response:
         """Puts the settings of the body in the place of what holds. Raises invalid_safety, settings_changed."""
         principal = await self.authenticate(request.headers.get("authorization"))
+        require_unrestricted(principal)
         trace = trace_of(request.scope)
         trace.customer_id = principal.customer_id
         admission = await self.limiter.admit(principal, trace.public_id, _LEASE_MS)

@@ -24,7 +24,7 @@ CREATE TEMP TABLE IF NOT EXISTS usage_staging (
     position integer, request_id uuid, timestamp timestamptz, customer_id uuid, key_id uuid, route text, model text,
     model_version integer, robot_type text, instruction text, action real[], action_chunk real[], raw_action real[],
     safety_score double precision, decision text, limiting_rule text, latency_ms double precision, compute_ms double precision,
-    status text, error_code text, session_id text, is_billable boolean, payload_hash bytea
+    status text, error_code text, session_id text, is_billable boolean, is_test boolean, payload_hash bytea
 ) ON COMMIT DELETE ROWS
 """
 
@@ -36,9 +36,9 @@ WITH recorded AS (
     SELECT {_STAGED} FROM usage_staging s JOIN customer_accounts c ON c.id = s.customer_id
     ORDER BY s.request_id, s.position
     ON CONFLICT DO NOTHING
-    RETURNING customer_id, timestamp, status, is_billable, compute_ms
+    RETURNING customer_id, timestamp, status, is_billable, is_test, compute_ms
 )
-SELECT customer_id, {DAY} AS day, {COUNTED} FROM recorded GROUP BY 1, 2 ORDER BY 1, 2
+SELECT customer_id, {DAY} AS day, is_test, {COUNTED} FROM recorded GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 -- column names of this module
 
 # LIMIT 1 keeps it one index look-up per staged row; a hash join would read the whole log.
@@ -117,7 +117,7 @@ async def _insert(connection: "asyncpg.Connection", rows: Sequence[Row]) -> tupl
     records = ((position, *row.values) for position, row in enumerate(rows))
     await connection.copy_records_to_table("usage_staging", records=records, columns=("position", *COLUMNS))
     groups = await connection.fetch(_INSERT)
-    await roll_ups.add(connection, groups)
+    await roll_ups.add(connection, [group for group in groups if not group["is_test"]])
     recorded = sum(group["requests"] for group in groups)
     if recorded == len(rows):
         return recorded, ()

@@ -33,6 +33,7 @@ _DIFFERENCES = f"""
     WITH raw_days AS (
         SELECT customer_id, {DAY} AS day, {COUNTED} FROM inference_logs
         WHERE timestamp >= (:first)::timestamp AT TIME ZONE 'UTC' AND timestamp < (:beyond)::timestamp AT TIME ZONE 'UTC'
+              AND NOT is_test
         GROUP BY 1, 2
     ), raw_months AS (
         SELECT customer_id, {MONTH_OF_DAY} AS month, {_SUMS} FROM raw_days GROUP BY 1, 2

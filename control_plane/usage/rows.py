@@ -37,6 +37,7 @@ COLUMNS = (
     "error_code",
     "session_id",
     "is_billable",
+    "is_test",
     "payload_hash",
 )
 
@@ -102,6 +103,7 @@ def _values(event: UsageEvent) -> tuple[object, ...]:
         _text(event.error_code),
         _text(event.session_id),
         event.is_billable,
+        event.is_test,
     )
 
 

@@ -30,6 +30,7 @@ def api(number: int, *, state: State, environment: Mapping[str, str], depends_on
         name=f"api-{number}",
         argv=(
             *(sys.executable, "-m", "uvicorn", _APP, "--factory", "--uds", str(path), "--lifespan", "on"),
+            "--no-proxy-headers",  # identity/address.py decides what a caller's address is
             *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(_GRACE_S)),
             *("--timeout-keep-alive", "75"),  # longer than nginx keeps an idle connection, so that nginx closes first
         ),

@@ -58,6 +58,7 @@ class Door:
     key_per_s: int
     address_per_s: int
     errors_url: str
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For is believed
 
 
 def system_nginx() -> Path | None:
@@ -120,12 +121,21 @@ def render_conf(door: Door, *, has_stub_status: bool) -> str:
         body_gap_s=math.ceil(door.body_timeout_s) + 5,
         key_per_s=door.key_per_s,
         key_burst=2 * door.key_per_s,
+        real_ip=_real_ip(door.trusted_proxies),
         address_per_s=door.address_per_s,
         address_burst=2 * door.address_per_s,
         errors="\n".join(_error_location(*row, door.errors_url) for row in _OWN_ERRORS),
         stub_status=status,
         health=_HEALTH,
     )
+
+
+def _real_ip(trusted: tuple[str, ...]) -> str:
+    """Behind a load balancer the caller is the last address that no trusted machine wrote; limits and logs are of that one."""
+    if not trusted:
+        return ""
+    lines = [f"    set_real_ip_from {network};" for network in trusted]
+    return "\n".join([*lines, "    real_ip_header X-Forwarded-For;", "    real_ip_recursive on;"])
 
 
 def _user_and_group() -> str:

@@ -194,4 +194,5 @@ def _door(site: Site, control: Settings) -> Door:
         key_per_s=site.settings.door_key_per_s,
         address_per_s=site.settings.door_address_per_s,
         errors_url=f"{control.public_url.rstrip('/')}/errors",
+        trusted_proxies=control.trusted_networks,
     )

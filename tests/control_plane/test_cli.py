@@ -136,9 +136,30 @@ def test_a_customers_life(environment: Environment) -> None:
     assert [(key["name"], key["revoked_at"] is None) for key in keys] == [("default", True), ("line 2", False)]
 
 
+def test_a_keys_life(environment: Environment) -> None:
+    made = create(environment)
+    assert isinstance(made["customer"], dict)
+    scope = ("--robots", "ur5e,so101", "--policies", "tabletop", "--allowed-ips", "203.0.113.0/24")
+    issued = json.loads(vlaapi(environment, "keys", "create", made["customer"]["id"], "--test", *scope, "--json").out)
+    assert issued["api_key"].startswith("vla_test_")
+    assert (issued["key"]["is_test"], issued["key"]["robots"]) == (True, ["so101", "ur5e"])
+    changed = json.loads(vlaapi(environment, "keys", "set", issued["key"]["id"], "--robots", "any", "--json").out)["key"]
+    assert (changed["robots"], changed["policies"], changed["allowed_ips"]) == (None, ["tabletop"], ["203.0.113.0/24"])
+    rotated = json.loads(vlaapi(environment, "keys", "rotate", issued["key"]["id"], "--overlap", "90m", "--json").out)
+    assert rotated["api_key"].startswith("vla_test_")
+    assert (rotated["old"]["id"], rotated["key"]["policies"]) == (issued["key"]["id"], ["tabletop"])
+    listed = vlaapi(environment, "keys", "list", "--customer", made["customer"]["id"])
+    assert {"is_test", "robots", "last_used_at"} <= set(listed.out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (("keys", "create", "cus_" + "0" * 32, "--robots", "toaster"), "customer"),
+        (("keys", "rotate", "key_" + "0" * 32, "--overlap", "soon"), "overlap"),
+        (("keys", "rotate", "key_" + "0" * 32), "key"),
+        (("keys", "set", "key_" + "0" * 32, "--key-per-minute", "many"), "key_per_minute"),
+        (("keys", "set", "key_" + "0" * 32), "key"),
         (("customers", "create", "--email", "a@example.com"), "company_name"),
         (("customers", "create", "--company-name", "A"), "email"),
         (("customers", "create", "--company-name", "A", "--email", "nowhere"), "email"),

@@ -17,7 +17,7 @@ from billing.tiers import Tier
 from control_plane.app import create_app
 from control_plane.customers.verbs import NewCustomer, create_customer
 from control_plane.db import create_engine
-from control_plane.keys.verbs import IssuedKey, NewKey, Stores
+from control_plane.keys.verbs import IssuedKey, NewKey, Stores, create_key, list_keys
 from control_plane.redis import create_redis
 from control_plane.settings import Settings, load_settings
 from control_plane.usage.event import UsageEvent, decode
@@ -79,6 +79,13 @@ async def new_key(settings: Settings, *, tier: Tier = Tier.PRO) -> IssuedKey:
     async with stores(settings) as there:
         new = NewCustomer(company_name="Acme Robotics", email=f"{os.urandom(8).hex()}@example.com", tier=tier)
         return (await create_customer(there, new, NewKey())).key
+
+
+async def another_key(settings: Settings, of: IssuedKey, new: NewKey) -> IssuedKey:
+    """One more key of the customer who has that one."""
+    async with stores(settings) as there:
+        owner = next(key.customer_id for key in await list_keys(there.engine) if key.id == of.id)
+        return (await create_key(there, owner, new)).key
 
 
 async def post(client: httpx.AsyncClient, key: IssuedKey, body: Mapping[str, Any] = MINIMAL) -> httpx.Response:

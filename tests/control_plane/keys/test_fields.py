@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.errors import ApiError
-from control_plane.keys.fields import MAX_NUMBER, clean_email, clean_name, positive
+from control_plane.keys.fields import (
+    MAX_NUMBER,
+    clean_duration,
+    clean_email,
+    clean_name,
+    clean_names,
+    clean_networks,
+    clean_robots,
+    positive,
+)
 
 
 def refused_field(call: object, *arguments: object, **named: object) -> str | None:
@@ -70,3 +79,32 @@ def test_limits_are_at_least_one_and_fit_the_table(number: int) -> None:
 
 def test_no_number_is_no_number() -> None:
     assert [positive(number, field="per_day") for number in (None, 1, MAX_NUMBER)] == [None, 1, MAX_NUMBER]
+
+
+def test_networks_are_kept_in_their_usual_form() -> None:
+    given = ["203.0.113.7", " 198.51.100.0/24", "2001:DB8::/32", "203.0.113.7/32"]
+    assert clean_networks(given) == ("198.51.100.0/24", "2001:db8::/32", "203.0.113.7/32")
+    assert clean_networks(None) is None
+
+
+@pytest.mark.parametrize(
+    "network", ["", "10.0.0", "10.0.0.1/8", "10.0.0.0/33", "2001:db8::1/32", "host.example", "::ffff:10.0.0.1", "10.0.0.x"]
+)
+def test_what_is_no_network_is_refused(network: str) -> None:
+    assert refused_field(clean_networks, [network]) == "allowed_ips"
+
+
+def test_a_list_has_a_bounded_number_of_known_names() -> None:
+    assert clean_robots(["ur5e", "franka_panda", "ur5e"]) == ("franka_panda", "ur5e")
+    assert clean_names(["openvla-7b"], field="policies") == ("openvla-7b",)
+    assert refused_field(clean_robots, ["franka_pnda"]) == "robots"
+    assert refused_field(clean_names, ["a b"], field="policies") == "policies"
+    assert refused_field(clean_names, [], field="policies") == "policies"
+    assert refused_field(clean_networks, ["10.0.0.1"] * 51) == "allowed_ips"
+
+
+def test_times_are_read_as_people_write_them() -> None:
+    lengths = {"24h": 86400, "90m": 5400, "7d": 604800, "30s": 30, "0": 0}
+    assert {text: clean_duration(text, field="overlap").total_seconds() for text in lengths} == lengths
+    for wrong in ("", "h", "-1h", "1.5h", "24", "1w", "99999999d"):
+        assert refused_field(clean_duration, wrong, field="overlap") == "overlap"

@@ -64,7 +64,7 @@ def test_every_error_is_declared_with_its_status_and_an_example() -> None:
         if status != "200"
         for code in response["content"]["application/json"]["examples"]
     }
-    elsewhere = {"not_found", "method_not_allowed", "robot_not_found", "settings_changed"}
+    elsewhere = {"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted"}
     everywhere = {code: kind.status for code, kind in ERRORS.items() if code not in elsewhere}
     assert declared == everywhere
 
