@@ -63,7 +63,7 @@ def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False, safety:
         key_id=UUID(int=2),
         company_name="Acme Robotics",
         tier=tier,
-        limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=16),
+        limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=64),
         key_per_minute=None,
         is_zero_retention=is_zero_retention,
         safety=safety,
