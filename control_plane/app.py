@@ -34,12 +34,14 @@ from control_plane.inference.preprocess import Preprocessor
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
 from control_plane.logs import adopt_libraries, create_log
+from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
 from control_plane.policies.outliers import Outliers
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.desk import Desk
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
@@ -134,13 +136,14 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
     canary = Canary(triton=n.triton, catalogue=catalogue)
     in_force = _guards(settings, catalogue)
     pipeline = _pipeline(settings, n, catalogue, in_force)
+    stores = Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode())
     return Doors(
         pipeline=pipeline,
         body_limits=BodyLimits(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
         models=ModelList(catalogue=catalogue, canary=canary, authenticate=n.authenticator.authenticate),
         robots=RobotList(catalogue=catalogue, profiles=in_force.profiles, authenticate=n.authenticator.authenticate),
         safety_settings=SafetySettings(
-            stores=Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode()),
+            stores=stores,
             limiter=pipeline.limiter,
             authenticate=n.authenticator.authenticate,
             profiles=in_force.profiles,
@@ -148,6 +151,14 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             log=n.log,
         ),
         dry_run=_dry_run(pipeline, catalogue, settings),
+        desk=Desk(
+            stores=stores,
+            letterhead=letterhead_of(
+                public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email
+            ),
+            authenticate=n.authenticator.authenticate,
+            trusted_proxies=networks(settings.trusted_networks),
+        ),
         operations=Operations(
             canary=canary,
             probes={"redis": partial(_redis_answers, n.redis), "postgres": partial(_postgres_answers, n.engine)},

@@ -75,6 +75,7 @@ _ROWS = (
     _row("revoked_key", _AUTH, 401, "This API key was revoked.", stop=True),
     _row("expired_key", _AUTH, 401, "This API key has expired.", stop=True),
     _row("inactive_customer", _AUTH, 403, "This account is not active.", stop=True),
+    _row("operator_role", _AUTH, 403, "This operator key's role does not allow that.", stop=True),
     _row("address_not_allowed", _AUTH, 403, "This API key may not be used from this address.", stop=True),
     _row("robot_out_of_scope", _SCOPE, 403, "This API key is not for this robot.", stop=True),
     _row("policy_out_of_scope", _SCOPE, 403, "This API key is not for this model.", stop=True),

@@ -32,6 +32,8 @@ WORDS: dict[str, Room] = {
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),
+    "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
+    "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
     "export": Room(module="export.start", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),

@@ -46,10 +46,10 @@ class RevocationListener:
         self._task = asyncio.create_task(self._listen_for_ever())
 
     async def stop(self) -> None:
-        """Ends the listening."""
-        if self._task is not None:
+        """Ends the listening. Asks again until it has ended: redis-py can lose a cancellation that comes while it connects."""
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=_PAUSE_S)
 
     async def _listen_for_ever(self) -> None:
         while True:

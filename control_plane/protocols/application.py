@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +25,7 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
 from control_plane.policies.routes import ModelList
+from control_plane.protocols.desk import Desk, Handler
 from control_plane.protocols.doorway import Doorway
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
@@ -50,6 +52,7 @@ class Doors:
     robots: RobotList
     safety_settings: SafetySettings
     dry_run: DryRun
+    desk: Desk
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str
@@ -86,6 +89,7 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
             _Door(ERRORS_PATH, operations.errors),
+            *(_Door(path, _by_method(ways), methods=list(ways)) for path, ways in doors.desk.addresses().items()),
         ],
         lifespan=lifespan,
         redirect_slashes=False,
@@ -95,6 +99,15 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     )
     app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     return app
+
+
+def _by_method(ways: Mapping[str, Handler]) -> Handler:
+    """One address has one route, so that a 405 names every method that it takes."""
+
+    async def serve(request: Request) -> Response:
+        return await ways["GET" if request.method == "HEAD" else request.method](request)
+
+    return serve
 
 
 # By status; what the framework says itself reaches nobody.

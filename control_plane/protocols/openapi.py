@@ -12,6 +12,7 @@ import msgspec
 from control_plane.errors import ERRORS
 from control_plane.inference.answer import InferenceAnswer
 from control_plane.policies.routes import Models
+from control_plane.protocols.openapi_endpoints import paths_of, schemas_of
 from control_plane.protocols.openapi_errors import (
     COMMON_HEADERS,
     KEY_CODES,
@@ -27,6 +28,7 @@ from control_plane.protocols.openapi_examples import ANSWER, MODELS, READY, REFU
 from control_plane.protocols.openapi_safety import STRUCTS as SAFETY_STRUCTS
 from control_plane.protocols.openapi_safety import safety_paths, safety_schemas
 from control_plane.protocols.operations import ReadyReport
+from control_plane.protocols.own_endpoints import OWN_ENDPOINTS
 
 # The fields of a request besides the pictures; a test holds the names against the decoder's.
 FIELDS: Mapping[str, Json] = {
@@ -88,13 +90,18 @@ def document() -> Json:
             "/v1/inference": {"post": _inference()},
             "/v1/models": {"get": _models()},
             **safety_paths(),
+            **paths_of(OWN_ENDPOINTS, security="key"),
             "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
             "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
         },
         "components": {
-            "schemas": dict(sorted({**generated, **_requests(), **safety_schemas(), "Error": error_schema()}.items())),
+            "schemas": dict(
+                sorted(
+                    {**generated, **schemas_of(OWN_ENDPOINTS), **_requests(), **safety_schemas(), "Error": error_schema()}.items()
+                )
+            ),
             "securitySchemes": {
                 "key": {
                     "type": "http",

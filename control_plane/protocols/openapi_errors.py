@@ -9,8 +9,13 @@ from control_plane.protocols.openapi_examples import ERROR
 Json = dict[str, Any]
 
 REF = "#/components/schemas/"
-NOT_FROM_INFERENCE = frozenset({"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted"})
-KEY_CODES = (*(kind.code for kind in ERRORS.values() if kind.type == "authentication"), "store_unavailable", "internal_error")
+NOT_FROM_INFERENCE = frozenset(
+    {"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted", "operator_role"}
+)
+KEY_CODES = (
+    *(kind.code for kind in ERRORS.values() if kind.type == "authentication" and kind.code != "operator_role"),
+    *("store_unavailable", "internal_error"),
+)
 
 
 def header(description: str) -> Json:

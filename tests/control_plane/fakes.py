@@ -38,11 +38,13 @@ from control_plane.inference.seams import Commands
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Beside
 from control_plane.logs import create_log
+from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
+from control_plane.protocols.desk import Desk
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
@@ -250,6 +252,11 @@ class House:
             ),
             safety_settings=settings,
             dry_run=self.dry_run(pipeline),
+            desk=Desk(
+                stores=settings.stores,
+                letterhead=letterhead_of(public_url="https://api.example.com", docs_url=None, operator_email=None),
+                authenticate=self.authenticator.authenticate,
+            ),
             pipeline=pipeline,
             body_limits=self.body_limits,
             models=ModelList(catalogue=self.catalogue, canary=canary, authenticate=self.authenticator.authenticate),

@@ -1,5 +1,6 @@
 """A change reaches every process: announced, or noticed when hearing begins again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -127,3 +128,14 @@ async def has_pinged(client: Redis, connected: set[str]) -> bool:
     """Whether the one subscription that was there is still there and has said PING since."""
     now = await client.client_list(_type="pubsub")
     return {name["id"] for name in now} == connected and all(name["cmd"] == "ping" for name in now)
+
+
+async def test_a_listener_that_is_stopped_while_it_begins_ends(observing: Observing) -> None:
+    for turns in range(12):  # of the event loop, between the start and the stop
+        async with observing() as process:
+            listener = RevocationListener(redis=process.redis, authenticator=process.authenticator)
+            listener.start()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                await listener.stop()

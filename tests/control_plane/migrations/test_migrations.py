@@ -13,9 +13,19 @@ from control_plane.db import create_engine, metadata
 from control_plane.guarding.tables import safety_settings, safety_settings_changes
 from control_plane.keys.tables import api_keys
 from control_plane.mail.tables import mail_attachments, mails
+from control_plane.operators.tables import operator_keys
 from tests.control_plane.own_servers import own_postgres
 
-TABLES = [customer_accounts, api_keys, safety_settings, safety_settings_changes, audit_log, mails, mail_attachments]
+TABLES = [
+    customer_accounts,
+    api_keys,
+    safety_settings,
+    safety_settings_changes,
+    audit_log,
+    mails,
+    mail_attachments,
+    operator_keys,
+]
 
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull, pg_get_expr(adbin, adrelid) AS default

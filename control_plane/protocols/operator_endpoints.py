@@ -1,0 +1,6 @@
+"""Every operation of the operators' API. A room lists its own in `operator_endpoints.py`; it joins them here with one line."""
+
+from control_plane.endpoints.endpoint import Endpoint
+from control_plane.operators.endpoints import ENDPOINTS as OPERATORS
+
+OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (*OPERATORS,)

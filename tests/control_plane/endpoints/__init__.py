@@ -1,0 +1,1 @@
+"""Tests of what resources offer over HTTP."""
