@@ -24,6 +24,7 @@ from control_plane.keys.verbs import Stores
 from control_plane.mail.commands import commands as mails
 from control_plane.operators.commands import audit_commands as audit
 from control_plane.operators.commands import commands as operators
+from control_plane.policies.commands import policies, replicas
 from control_plane.redis import create_redis
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
 from control_plane.usage.commands import create_commands as create_usage_commands
@@ -39,6 +40,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
+app.add_typer(policies, name="policies")
+app.add_typer(replicas, name="replicas")
 app.add_typer(mails, name="mails")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")

@@ -113,7 +113,8 @@ class Pipeline:
         """The request's turn in its session; it is opened by the admission. Without a `session_id` there is none."""
         if inquiry.session_id is None:
             return None
-        policy, robot = self.contract.scope(inquiry)
+        _, robot = self.contract.scope(inquiry)
+        policy = self.contract.offer.scope(principal, inquiry.model, session_id=inquiry.session_id)
         session = f"\0test\0{inquiry.session_id}" if principal.is_test else inquiry.session_id  # apart from a live robot's
         key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=session)
         hold_ms = _lease_ms(deadline)
@@ -140,7 +141,7 @@ class Pipeline:
         """What the request alone can be refused for is refused here, before it costs any inference."""
         if account.turn is not None and account.turn.is_replayed:
             raise ApiError("sequence_replayed", param="seq")
-        observation = self.contract.check(inquiry)
+        observation = self.contract.check(inquiry, account.principal)
         account.subject = Subject(
             policy_version=observation.policy.manifest.version,
             robot_type=observation.robot_type,
