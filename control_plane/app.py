@@ -30,6 +30,7 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
+from control_plane.limits.spend import Spending
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
@@ -45,6 +46,7 @@ from control_plane.triton import Triton
 from control_plane.usage.journal import Journal
 from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
+from control_plane.usage.spent import BillableCount
 from control_plane.usage.spool import Spool
 from safety.profile import Preset
 
@@ -142,6 +144,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
         metrics=n.metrics,
         log=n.log,
         public_url=settings.public_url,
+        socket_idle_s=settings.socket_idle_s,
     )
 
 
@@ -149,7 +152,12 @@ def _pipeline(settings: Settings, n: Neighbours) -> Pipeline:
     return Pipeline(
         in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
         authenticator=n.authenticator,
-        limiter=Limiter(redis=n.redis, metrics=n.metrics, processes=settings.api_processes),
+        limiter=Limiter(
+            redis=n.redis,
+            metrics=n.metrics,
+            processes=settings.api_processes,
+            spending=Spending(count=BillableCount(engine=n.engine, redis=n.redis), metrics=n.metrics),
+        ),
         contract=Contract(offer=n.fleet.offer, default_robot=settings.robot_type),
         preprocessor=n.preprocessor,
         fair_queue=n.fleet.fair_queue,

@@ -37,10 +37,11 @@ class ErrorKind:
 
 
 def _row(code: str, type_: str, status: int, message: str, *, retry: bool = False, stop: bool = False) -> ErrorKind:
-    action = RobotAction.STOP if stop else RobotAction.HOLD
+    action = RobotAction.STOP if stop else RobotAction.CONTINUE if code in _CARRY_ON else RobotAction.HOLD
     return ErrorKind(code=code, type=type_, status=status, message=message, is_retryable=retry, robot_action=action)
 
 
+_CARRY_ON = frozenset({"superseded"})  # the answer to a newer observation is on its way
 _INVALID, _AUTH, _LIMIT, _UNAVAILABLE = "invalid_request", "authentication", "rate_limit", "unavailable"
 _SCOPE = "permission"
 
@@ -63,6 +64,7 @@ _ROWS = (
     _row("robot_not_found", _INVALID, 404, "There is no safety profile for this robot."),
     _row("invalid_safety", _INVALID, 422, "The safety limits cannot be used: a layer may only tighten what is above it."),
     _row("sequence_replayed", _INVALID, 409, "This session has had this seq, or a later one, already."),
+    _row("superseded", _INVALID, 409, "A newer observation took its place before it was begun."),
     _row("instruction_refused", _INVALID, 422, "The instruction policy of this account refuses this instruction."),
     _row("motion_refused", _INVALID, 422, "The action guard refused the motion; this account asked for an error then."),
     _row("settings_changed", _INVALID, 409, "The settings have changed since that version."),
@@ -84,11 +86,13 @@ _ROWS = (
     _row("minute_limit", _LIMIT, 429, "The per-minute limit is used up.", retry=True),
     _row("day_limit", _LIMIT, 429, "The per-day limit is used up."),
     _row("month_limit", _LIMIT, 429, "The per-month limit is used up."),
+    _row("spend_limit", _LIMIT, 429, "This account's spend cap for the month is reached.", stop=True),
     _row("concurrency_limit", _LIMIT, 429, "Too many requests are in flight.", retry=True),
     # Try again.
     _row("overloaded", _UNAVAILABLE, 503, "The service is shedding load; try again.", retry=True),
     _row("policy_unavailable", _UNAVAILABLE, 503, "The model cannot be reached at present.", retry=True),
     _row("store_unavailable", _UNAVAILABLE, 503, "This key cannot be verified at present.", retry=True),
+    _row("spend_unknown", _UNAVAILABLE, 503, "What this account has spent cannot be said at present.", retry=True),
     _row("journal_unavailable", _UNAVAILABLE, 503, "The answer could not be recorded, so it was not given.", retry=True),
     _row("guard_unavailable", _UNAVAILABLE, 503, "The safety check could not be completed, so no action is given.", retry=True),
     _row("deadline_exceeded", "timeout", 504, "The answer would have come too late.", retry=True),

@@ -5,6 +5,7 @@ adds them up. No customer label: customers are counted in SQL. Names and labels 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -30,6 +31,18 @@ class FleetMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookkeepingMetrics:
+    """What is compared, corrected and archived behind the money."""
+
+    reconcile_difference: Gauge
+    reconcile_at: Gauge
+    archive_days: Counter
+    repairs: Counter
+    violations: Gauge
+    checked_at: Gauge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """The series of one process. Build with `create_metrics`."""
 
@@ -43,6 +56,7 @@ class Metrics:
     guard_not_evaluated: Counter
     auth: Counter
     limiter_fallback: Counter
+    spend_counts: Counter
     journal_writes: Counter
     spool_events: Gauge
     triton_errors: Counter
@@ -52,8 +66,7 @@ class Metrics:
     stream_length: Gauge
     stream_oldest_age: Gauge
     dead_letters: Counter
-    reconcile_difference: Gauge
-    reconcile_at: Gauge
+    bookkeeping: BookkeepingMetrics
     mails: Counter
 
 
@@ -82,9 +95,8 @@ def create_metrics() -> Metrics:
         ),
         guard_not_evaluated=Counter("vla_guard_not_evaluated", "Rules that could not look, by why.", ["reason"], registry=r),
         auth=Counter("vla_auth", "Key checks by where the answer came from and how it ended.", ["source", "outcome"], registry=r),
-        limiter_fallback=Counter(
-            "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", ["outcome"], registry=r
-        ),
+        limiter_fallback=_by(r, "vla_limiter_fallback", "Admissions decided without Redis by the per-process share.", "outcome"),
+        spend_counts=_by(r, "vla_spend_counts", "Counts of what customers with a spend cap have spent, by outcome.", "outcome"),
         journal_writes=Counter("vla_journal_writes", "Usage events made durable, by where.", ["sink"], registry=r),
         spool_events=_latest("vla_spool_events", "Usage events waiting in the local spool.", r),
         triton_errors=Counter("vla_triton_errors", "Failed calls to Triton by kind.", ["kind"], registry=r),
@@ -93,14 +105,24 @@ def create_metrics() -> Metrics:
         recorder_lag=_latest("vla_recorder_lag_seconds", "From event to row, newest of the last batch; 0 when none waits.", r),
         stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
         stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
-        dead_letters=Counter(
-            "vla_dead_letters", "Usage events set aside because they could not be recorded.", ["reason"], registry=r
-        ),
+        dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
+        bookkeeping=_bookkeeping_metrics(r),
+        mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
+    )
+
+
+def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
+    return BookkeepingMetrics(
         reconcile_difference=_latest(
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
-        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+        archive_days=_by(r, "vla_archive_days", "Days of the log that left the database, and months that could not.", "result"),
+        repairs=_by(r, "vla_reconcile_repairs", "What reconciliation corrected from the rows.", "what"),
+        violations=_latest(
+            "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
+        ),
+        checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
     )
 
 
@@ -133,9 +155,14 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
     )
 
 
-def _latest(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
+def _by(registry: CollectorRegistry, name: str, documentation: str, label: str) -> Counter:
+    """A counter with one label."""
+    return Counter(name, documentation, [label], registry=registry)
+
+
+def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:
     """A gauge that any process may set for all of them: the newest value counts."""
-    return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="mostrecent")
 
 
 def render(metrics: Metrics) -> bytes:

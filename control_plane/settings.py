@@ -100,6 +100,7 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=10_000_000, gt=0, description="Largest request body.")
     max_image_pixels: int = Field(default=16_000_000, gt=0, description="Largest image, width times height.")
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
+    socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
     triton_in_flight: int = Field(
         default=16,
@@ -111,6 +112,9 @@ class Settings(StoreSettings):
     # Journal and recorder
     spool_dir: Path = Field(description="Folder where usage events wait, fsynced, while Redis is away.")
     recorder_batch_rows: int = Field(default=1000, ge=1, description="Most usage events the recorder stores in one transaction.")
+    log_retention_days: int = Field(
+        default=90, ge=1, description="Days after the end of a closed month until its log rows move to the object store."
+    )
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process

@@ -3,12 +3,11 @@
 Builds the chain and the body that the rules use. Knows no limit; `profile.py` calls the readers, `Guard` the builders.
 """
 
-import math
-
 from safety.capsules import Body, Capsule, body_of
 from safety.kinematics import Chain, KinematicsError, classic_dh, modified_dh, screws, urdf
 from safety.robot import Convention, Geometry, KinematicTable
 
+FARTHEST = 1e3  # metres or radians: an overflow in a product of frames would be no number, and compare as inside everything
 _WIDTHS = {Convention.MODIFIED_DH: (4, 4), Convention.CLASSIC_DH: (4, 0), Convention.SCREWS: (6, 16), Convention.URDF: (6, 6)}
 
 
@@ -93,7 +92,7 @@ def _capsule(row: object, joints: int) -> Capsule | None:
 def _are_numbers(row: object, width: int) -> bool:
     if not isinstance(row, list) or len(row) != width:
         return False
-    return all(not isinstance(number, bool) and isinstance(number, int | float) and math.isfinite(number) for number in row)
+    return all(not isinstance(number, bool) and isinstance(number, int | float) and abs(number) <= FARTHEST for number in row)
 
 
 def _is_text(value: object) -> bool:

@@ -68,6 +68,7 @@ class Guard:
             if rule.severity is not Severity.WARN
         )
         self._cutting = tuple(rule for rule in self._binding if rule.severity is Severity.TRUNCATE)
+        self._ageing = tuple(rule for rule in self._rules.stateful if rule.id == E3)  # a shorter chunk is past sooner
         self._is_plain = not (self.policy.required_rules or self.policy.refuse_on_warning)
         self._without_context = self._blind_results()
         self._unreached = self._all_unreached(is_known=True)
@@ -137,11 +138,12 @@ class Guard:
         if results[-1].status is RuleStatus.REJECTED:
             return self._refusal(results, known, wire)
         cuts = [result.at[0] for result in results if result.status is RuleStatus.TRUNCATED and result.at is not None]
+        final = evidence_of(returned, known)
         if cuts or (broken and self._cutting):
-            returned, results = self._cut(returned, results, min([*cuts, len(returned)]), known)
+            returned, final, results = self._cut(returned, final, results, min([*cuts, len(returned)]))
             if any(result.status is RuleStatus.REJECTED for result in results):
                 return self._refusal(results, known, wire)
-        results.append(self._post.judge(self._binding, evidence_of(returned, known)))
+        results.append(self._post.judge(self._binding, final))
         if results[-1].status is RuleStatus.REJECTED:
             return self._refusal(results, known, wire)
         is_cut = len(returned) < len(wire)
@@ -163,20 +165,20 @@ class Guard:
         return actions.astype(np.float32), int(np.count_nonzero(shortened))
 
     def _cut(
-        self, returned: NDArray[np.float32], results: Results, length: int, known: Known | None
-    ) -> tuple[NDArray[np.float32], Results]:
+        self, returned: NDArray[np.float32], evidence: Evidence, results: Results, length: int
+    ) -> tuple[NDArray[np.float32], Evidence, Results]:
         """Shortens until no path rule finds anything in what is left. A rule that then refuses replaces its earlier result."""
         while True:
-            returned = returned[:length]
-            evidence = evidence_of(returned, known)
-            found = [rule.evaluate(evidence) for rule in self._cutting]
-            found += [rule.evaluate(evidence) for rule in self._rules.stateful if rule.id == E3]
+            if length < len(returned):
+                returned = returned[:length]
+                evidence = evidence_of(returned, evidence.known)
+            found = [evidence.result_of(rule) for rule in (*self._cutting, *self._ageing)]
             refused = {result.id: result for result in found if result.status is RuleStatus.REJECTED}
             if refused:
-                return returned, [refused.get(result.id, result) for result in results]
+                return returned, evidence, [refused.get(result.id, result) for result in results]
             cut = {result.id: result for result in found if result.status is RuleStatus.TRUNCATED}
             if not cut:
-                return returned, results
+                return returned, evidence, results
             length = min(result.at[0] for result in cut.values() if result.at is not None)
             results = [_lower(result, cut.get(result.id, result)) for result in results]
 

@@ -6,7 +6,7 @@ Published tables come as modified DH (Craig), classic DH, screw axes (product of
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -42,6 +42,11 @@ class Chain:
 
     rotations: Array
     offsets: Array
+    links: tuple[Array, ...] = field(init=False, repr=False)  # (4, 3) each: the columns of the rotation, then the offset
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.rotations, self.offsets, strict=True)
+        object.__setattr__(self, "links", tuple(np.vstack([rotation.T, offset]) for rotation, offset in pairs))
 
     @property
     def joints(self) -> int:
@@ -49,28 +54,41 @@ class Chain:
         return len(self.offsets) - 1
 
     def frames(self, q: Array) -> Frames:
-        """For (T, n) joint angles in rad. Some 60 µs for 50 × 7."""
+        """For (T, n) joint angles in rad. Some 35 µs for 50 × 7.
+
+        All steps lie side by side in the last axis: a constant link is one matrix product for the whole chunk, and a joint's turn
+        mixes the first two columns.
+        """
         steps, count = q.shape
-        cosines, sines = np.cos(q)[..., np.newaxis], np.sin(q)[..., np.newaxis]
-        local = np.empty((steps, count + 1, 3, 3))
-        before = self.rotations[:-1]
-        local[:, :-1, :, 0] = cosines * before[:, :, 0] + sines * before[:, :, 1]
-        local[:, :-1, :, 1] = cosines * before[:, :, 1] - sines * before[:, :, 0]
-        local[:, :-1, :, 2] = before[:, :, 2]
-        local[:, -1] = self.rotations[-1]
-        rotations, positions = np.empty((count + 1, steps, 3, 3)), np.empty((count + 1, steps, 3))
-        rotations[0], positions[0] = local[:, 0], self.offsets[0]
-        for joint in range(1, count + 1):
-            np.matmul(rotations[joint - 1], local[:, joint], out=rotations[joint])
-            np.add(positions[joint - 1], rotations[joint - 1] @ self.offsets[joint], out=positions[joint])
-        return Frames(rotations.transpose(1, 0, 2, 3), positions.transpose(1, 0, 2))
+        cosines, sines = np.cos(q.T), np.empty((count, 2, 1, steps))
+        np.sin(q.T, out=sines[:, 0, 0])
+        np.negative(sines[:, 0, 0], out=sines[:, 1, 0])
+        columns, mixed = np.empty((count + 1, 4, 3, steps)), np.empty((2, 3, steps))
+        flat = columns.reshape(count + 1, 4, 3 * steps)
+        columns[0] = self.links[0][:, :, np.newaxis]
+        for joint in range(count + 1):
+            if joint:
+                np.dot(self.links[joint], flat[joint - 1, :3], out=flat[joint])
+            if joint < count:
+                turned = columns[joint, :2]
+                np.multiply(sines[joint], turned[::-1], out=mixed)
+                np.multiply(turned, cosines[joint], out=turned)
+                np.add(turned, mixed, out=turned)
+        positions = np.add.accumulate(columns[:, 3], axis=0)
+        return Frames(columns[:, :3].transpose(3, 0, 2, 1), positions.transpose(2, 0, 1))
 
 
 def jacobian(frames: Frames) -> Array:
     """(T, 6, n): linear (m/rad) above angular velocity of the end effector per joint velocity, in the base frame."""
-    axes = frames.rotations[:, :-1, :, 2]
-    arms = frames.positions[:, -1:, :] - frames.positions[:, :-1, :]
-    return np.concatenate([np.cross(axes, arms), axes], axis=2).transpose(0, 2, 1)
+    axes = frames.rotations[:, :-1, :, 2].transpose(2, 0, 1)  # (3, T, n)
+    x, y, z = axes
+    right, ahead, up = (frames.positions[:, -1:, :] - frames.positions[:, :-1, :]).transpose(2, 0, 1)
+    found = np.empty((len(x), 6, x.shape[1]))
+    found[:, 0] = y * up - z * ahead
+    found[:, 1] = z * right - x * up
+    found[:, 2] = x * ahead - y * right
+    found[:, 3:] = axes.transpose(1, 0, 2)
+    return found
 
 
 def modified_dh(rows: Sequence[Sequence[float]], tool: Sequence[float]) -> Chain:

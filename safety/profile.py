@@ -6,12 +6,12 @@ It knows no policy and no request. The control plane loads profiles when it load
 
 import hashlib
 import json
-import math
+import re
 import tomllib
 from dataclasses import MISSING, Field, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 from safety.arm_tables import read_geometry, read_kinematics
 from safety.robot import (
@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 SUFFIX = ".toml"
+NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")  # stands in addresses, metrics and verdicts
+BYTES_MAX = 1_000_000
+NUMBER_MAX = 1e6  # no limit of an arm is near it, and no product of two such numbers overflows
+JOINTS_MAX = 16
 STEP_MIN_SHARE = 1e-3
 ARMS_MAX = 2
 
@@ -84,17 +88,51 @@ def load_profile(robot_type: str, folder: Traversable | None = None) -> RobotPro
     """The profile of exactly this name. Raises UnknownRobotError, or ProfileError if the file cannot be trusted."""
     if robot_type not in known_robots(folder):
         raise UnknownRobotError(robot_type)
-    profile = parse_profile((folder or _shipped()).joinpath(f"{robot_type}{SUFFIX}").read_text(encoding="utf-8"))
+    profile = parse_profile(_text((folder or _shipped()).joinpath(f"{robot_type}{SUFFIX}")))
     if profile.robot_type != robot_type:
         raise ProfileError((f"robot_type: the file is named {robot_type!r} and says {profile.robot_type!r}",))
     return profile
+
+
+def load_profiles(own: Traversable | None = None) -> dict[str, RobotProfile]:
+    """Every shipped profile, and those of a folder of one's own. Raises ProfileError naming the file and each fault.
+
+    A shipped name is taken: a file that would replace a robot's published limits is refused, not preferred.
+    """
+    found = {robot: load_profile(robot) for robot in known_robots()}
+    if own is None:
+        return found
+    try:
+        robots = known_robots(own)
+    except OSError as error:
+        raise ProfileError((f"the folder cannot be read: {error.strerror}",)) from None
+    for robot in robots:
+        if robot in found:
+            raise ProfileError((f"{robot}{SUFFIX}: this robot is shipped; give yours another robot_type",))
+        try:
+            found[robot] = load_profile(robot, own)
+        except ProfileError as error:
+            raise ProfileError(tuple(f"{robot}{SUFFIX}: {fault}" for fault in error.faults)) from None
+    return found
+
+
+def _text(file: Traversable) -> str:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(BYTES_MAX + 1)
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError((f"cannot be read: {error}",)) from None
+    if len(data) > BYTES_MAX:
+        raise ProfileError((f"longer than {BYTES_MAX} bytes",))
+    return text
 
 
 def parse_profile(text: str) -> RobotProfile:
     """A checked profile from TOML. Raises ProfileError naming every fault at once."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ProfileError((f"not TOML: {error}",)) from None
     reader = _Reader(table)
     profile = reader.profile()
@@ -155,7 +193,9 @@ class _Reader:
         known |= {"cartesian", "joints", "gripper", "workspace"}
         faults += [f"{name}: unknown" for name in sorted(table.keys() - known)]
         faults += [f"{name}: a non-empty text is needed" for name in ("robot_type", "name") if not _is_text(table.get(name))]
-        version, arms = table.get("version"), table.get("arms", 1)
+        robot_type, version, arms = table.get("robot_type"), table.get("version"), table.get("arms", 1)
+        if _is_text(robot_type) and not NAME.fullmatch(robot_type):
+            faults.append("robot_type: small letters, digits and _ are needed, at most 64")
         if type(version) is not int or version < 1:
             faults.append("version: a whole number from 1 is needed")
         if type(arms) is not int or not 1 <= arms <= ARMS_MAX:
@@ -223,14 +263,18 @@ def _faults_of(numbers: list[object], source: object, path: str) -> list[str]:
     faults = [] if _is_text(source) else [f"{path}: the number has no source"]
     may_be_negative = path.startswith(("joints.position_min", "joints.position_max", "workspace.box_")) or path == "gripper.range"
     for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            faults.append(f"{path}: {number!r} is not a finite number")
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= NUMBER_MAX:
+            faults.append(f"{path}: {_shown(number)} is not a finite number, or above {NUMBER_MAX:g}")
         elif not may_be_negative and number <= 0:
             faults.append(f"{path}: {number!r} is not positive")
     return faults
 
 
-def _is_text(value: object) -> bool:
+def _shown(value: object) -> str:
+    return repr(value)[:40] if not isinstance(value, int) or abs(value) < 10**30 else "a whole number of more than 30 digits"
+
+
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value.strip() != ""
 
 
@@ -239,6 +283,8 @@ def _contradictions(profile: RobotProfile) -> list[str]:
     faults = []
     joints = profile.joints
     count = len(joints.speed_rad_per_s.values)
+    if not 1 <= count <= JOINTS_MAX:
+        faults.append(f"joints.speed_rad_per_s: one number per joint is needed, for 1 to {JOINTS_MAX} joints")
     for field in fields(joints):
         numbers: Numbers | Number | None = getattr(joints, field.name)
         if isinstance(numbers, Numbers) and len(numbers.values) != count:

@@ -20,6 +20,7 @@ from control_plane.customers.verbs import (
     list_customers,
     set_active,
     set_limits,
+    set_spend_cap,
     set_tier,
 )
 from control_plane.errors import ApiError
@@ -111,6 +112,18 @@ def set_limits_(
     _change(ctx, customer, lambda stores, id_: set_limits(stores, id_, overrides), as_json=as_json)
 
 
+@commands.command("set-spend-cap")
+def set_spend_cap_(
+    ctx: typer.Context,
+    customer: CustomerId,
+    cap: Annotated[str, typer.Argument(metavar="CENTS", help="The most a month may cost, in cents, fee included; or `none`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Refuses requests that would make the month cost more. Setting the same cap again counts anew what is spent."""
+    cents = None if cap == "none" else _whole("spend_cap_cents", cap, or_else="none")
+    _change(ctx, customer, lambda stores, id_: set_spend_cap(stores, id_, cents), as_json=as_json)
+
+
 @commands.command("deactivate")
 def deactivate(ctx: typer.Context, customer: CustomerId, as_json: AsJson = False) -> None:
     """Refuses every key of this customer, until activated again."""
@@ -149,10 +162,12 @@ def _tier(text: str) -> Tier:
 
 
 def _own_or_tier(name: str, text: str) -> int | None:
-    if text == "tier":
-        return None
+    return None if text == "tier" else _whole(name, text, or_else="tier")
+
+
+def _whole(name: str, text: str, *, or_else: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ApiError("invalid_field", f"{name} must be a whole number, or `tier`.", param=name)
+        raise ApiError("invalid_field", f"{name} must be a whole number, or `{or_else}`.", param=name)
     return int(text)
 
 
@@ -175,6 +190,7 @@ def _as_json(customer: CustomerSummary) -> dict[str, Any]:
         "limits": asdict(customer.limits),
         "is_active": customer.is_active,
         "is_zero_retention": customer.is_zero_retention,
+        "spend_cap_cents": customer.spend_cap_cents,
         "created_at": customer.created_at,
     }
 
@@ -190,4 +206,5 @@ def _as_row(customer: CustomerSummary) -> dict[str, object]:
         "limits": f"{limits.per_minute}/minute, {limits.per_day}/day, {month}, {limits.concurrency} at once",
         "active": "yes" if customer.is_active else "no",
         "retention": "zero" if customer.is_zero_retention else "usual",
+        "spend cap": "none" if customer.spend_cap_cents is None else f"{customer.spend_cap_cents} cents/month",
     }

@@ -1,6 +1,6 @@
 """The table of customers. A test holds it equal to what the migrations make. Knows no verb."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, DateTime, Index, Integer, Table, Text, Uuid, func, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Index, Integer, Table, Text, Uuid, func, text
 
 from control_plane.db import metadata
 
@@ -18,6 +18,7 @@ customer_accounts = Table(
     Column("per_day", Integer),
     Column("per_month", Integer),
     Column("concurrency", Integer),
+    Column("spend_cap_cents", BigInteger),  # what a month may cost at most, fee included; NULL: no cap
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("length(company_name) BETWEEN 1 AND 200", name="company_name"),
     CheckConstraint("length(email) BETWEEN 3 AND 254", name="email"),
@@ -26,6 +27,7 @@ customer_accounts = Table(
     CheckConstraint("per_day > 0", name="per_day"),
     CheckConstraint("per_month > 0", name="per_month"),
     CheckConstraint("concurrency > 0", name="concurrency"),
+    CheckConstraint("spend_cap_cents >= 0", name="spend_cap_cents"),
 )
 
 Index("uq_customer_accounts_email", func.lower(customer_accounts.c.email), unique=True)

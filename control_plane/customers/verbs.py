@@ -4,6 +4,7 @@ As in `keys.verbs`: what was committed stays so when Redis is away, and the resu
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,8 +24,11 @@ from control_plane.identity.public_id import new_id, public_id
 from control_plane.keys.fields import clean_email, clean_name, positive
 from control_plane.keys.tables import api_keys
 from control_plane.keys.verbs import IssuedKey, NewKey, Stores, announce, issue, key_created, no_such
+from control_plane.limits.limiter import forget_spending
+from control_plane.redis import REDIS_AWAY
 
 MAX_COMPANY_NAME = 200
+MAX_CENTS = 10**12
 
 
 # The limits that a customer may have of their own; None goes back to the tier's, and what is not named stays as it is.
@@ -54,6 +58,7 @@ class CustomerSummary:
     limits: RateLimits
     is_active: bool
     is_zero_retention: bool
+    spend_cap_cents: int | None  # what a month may cost at most; None: no cap
     created_at: datetime
 
 
@@ -118,6 +123,19 @@ async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> C
     return await _change(stores, customer_id, {"is_active": is_active})
 
 
+async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None) -> ChangedCustomer:
+    """What a UTC month may cost at most, fee included, from the next request on; None: no cap.
+
+    What is spent is counted anew from the stores, so setting the same cap again heals a count that is too high.
+    """
+    if cap_cents is not None and not 0 <= cap_cents <= MAX_CENTS:
+        raise ApiError("invalid_field", f"spend_cap_cents must be a whole number from 0 to {MAX_CENTS}.", param="spend_cap_cents")
+    changed = await _change(stores, customer_id, {"spend_cap_cents": cap_cents})
+    with suppress(*REDIS_AWAY):
+        await forget_spending(stores.redis, customer_id)
+    return changed
+
+
 async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
     """All customers, oldest first."""
     query = select(customer_accounts).order_by(customer_accounts.c.created_at, customer_accounts.c.id)
@@ -166,5 +184,6 @@ def _summary(row: Row[Any]) -> CustomerSummary:
         ),
         is_active=row.is_active,
         is_zero_retention=row.is_zero_retention,
+        spend_cap_cents=row.spend_cap_cents,
         created_at=row.created_at,
     )

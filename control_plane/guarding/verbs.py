@@ -1,8 +1,8 @@
 """What can be done with a customer's safety settings: read, change, clear, and read who changed them.
 
-Each change is one transaction that also writes its history, then an announcement about every key of the customer, so that every
-API process works with it within a second. Settings that would loosen anything are refused here, before they are stored. Raises
-ApiError, and DatabaseAwayError when nothing could be done; what was committed stays so when Redis is away.
+Each change is one transaction that also writes its history and its line of the audit log, then an announcement about every key of
+the customer, so that every API process works with it within a second. What would loosen anything is refused here, before
+it is stored. Raises ApiError, and DatabaseAwayError when nothing could be done; what was committed stays so when Redis is away.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,8 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from control_plane.audit.record import Change as AuditChange
+from control_plane.audit.record import record
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import Settings, refusal
@@ -113,6 +115,7 @@ async def change_settings(
             if after == before.content:
                 return Changed(stored=before, is_announced=True)
             stored = await _store(connection, customer_id, before, after, by=wish.by)
+            await record(connection, stores.by, _audited(customer_id, before, stored))
             digests = (await connection.scalars(_DIGESTS, {"id": customer_id})).all()
     return Changed(stored=stored, is_announced=await announce(stores.redis, digests))
 
@@ -133,6 +136,17 @@ async def list_changes(engine: AsyncEngine, customer_id: UUID, *, limit: int = 1
                 )
                 for row in await connection.execute(query)
             ]
+
+
+def _audited(customer_id: UUID, before: Stored, after: Stored) -> AuditChange:
+    """What the audit log says: the same as our own history, beside everything else that was changed."""
+    return AuditChange(
+        action="safety.clear" if after.content.is_empty else "safety.set",
+        target=public_id("cus", customer_id),
+        customer_id=customer_id,
+        before=before.content.as_json() | {"version": before.version},
+        after=after.content.as_json() | {"version": after.version},
+    )
 
 
 def _check(content: Content, profiles: Mapping[str, RobotProfile], preset: Preset) -> None:

@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import LargeBinary, Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from billing.tiers import Tier
+from billing.spend_cap import most_billable
+from billing.tiers import Tier, tier_terms
 from control_plane.db import database_errors
 from control_plane.identity.principal import limits_in_force
 from control_plane.identity.record import KeyRecord
@@ -18,6 +19,7 @@ _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
            k.is_test, k.robots, k.policies, k.allowed_ips,
            c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
+           c.spend_cap_cents,
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
     LEFT JOIN safety_settings s ON s.customer_id = c.id AND NOT s.is_cleared
@@ -33,6 +35,14 @@ async def look_up(engine: AsyncEngine, digest: bytes) -> KeyRecord | None:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             row = (await connection.execute(_QUERY, {"digest": digest})).one_or_none()
     return None if row is None else _record(row, read_at_s)
+
+
+def _most_billable(row: Row[tuple[object, ...]]) -> int | None:
+    """The customer's spend cap as a number of requests."""
+    if row.spend_cap_cents is None:
+        return None
+    terms = tier_terms()[Tier(row.tier)]
+    return most_billable(row.spend_cap_cents, fixed_cents=terms.monthly_cents, per_request_cents=terms.per_request_cents)
 
 
 def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
@@ -62,4 +72,5 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
         robots=None if row.robots is None else frozenset(row.robots),
         policies=None if row.policies is None else frozenset(row.policies),
         allowed_ips=None if row.allowed_ips is None else tuple(row.allowed_ips),
+        most_billable=_most_billable(row),
     )

@@ -1,6 +1,6 @@
 """Who calls: the one value that authentication produces and every later step reads. No store, no HTTP."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from billing.tiers import Tier, tier_terms, trial_limits
@@ -77,3 +77,10 @@ class Principal:
     safety: CustomerSafety | None = None  # None: nothing of their own
     scope: Scope = _WHOLE_ACCOUNT
     is_test: bool = False
+    # The most billable requests of a month that the customer's spend cap allows. None: no cap, or requests cost nothing.
+    most_billable: int | None = None
+
+
+def unbilled(principal: Principal) -> Principal:
+    """The same caller for a request that is never billed: a spend cap has nothing to say about it."""
+    return principal if principal.most_billable is None else replace(principal, most_billable=None)

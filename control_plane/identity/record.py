@@ -10,7 +10,7 @@ import msgspec
 from billing.tiers import Tier
 from control_plane.identity.principal import CustomerSafety, Principal, RateLimits, Scope, limits_of_test_keys
 
-_VERSION = 3
+_VERSION = 4
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -38,6 +38,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     robots: frozenset[str] | None = None
     policies: frozenset[str] | None = None
     allowed_ips: tuple[str, ...] | None = None  # networks; None: from anywhere
+    most_billable: int | None = None  # what the spend cap allows; None: no cap
 
     def principal(self) -> Principal:
         """Who calls, if the key may be used."""
@@ -55,6 +56,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             safety=self._safety(),
             scope=Scope(robots=self.robots, policies=self.policies),
             is_test=self.is_test,
+            most_billable=None if self.is_test else self.most_billable,
         )
 
     def _safety(self) -> CustomerSafety | None:

@@ -96,12 +96,14 @@ class Account:
         verdict, turn = self.judged(), self.turn
         if status is None:
             status = UsageStatus.REFUSED if verdict.decision is Decision.REJECT else UsageStatus.SUCCESS
-        together_with: Commands = self.admission.settle_into
+        is_billed = status is UsageStatus.SUCCESS and not self.principal.is_test
+        settle = self.admission.settle_into if is_billed else self.admission.settle_unbilled_into
+        together_with: Commands = settle
         if turn is not None:
             kept = remembered(self.context, verdict)
 
             def together_with(pipeline: Pipeline) -> None:
-                self.admission.settle_into(pipeline)
+                settle(pipeline)
                 turn.keep_into(pipeline, kept)
 
         # Tried once: a failed write may have arrived all the same, and a second, different event would contradict it.
@@ -111,7 +113,7 @@ class Account:
     async def _write_off(self, failure: BaseException) -> None:
         status, code, is_our_fault = _ending(failure)
         is_given_back = is_our_fault and not (status is UsageStatus.TIMEOUT and self._counts_lateness)
-        end = self.admission.give_back_into if is_given_back else self.admission.settle_into
+        end = self.admission.give_back_into if is_given_back else self.admission.settle_unbilled_into
 
         def together_with(pipeline: Pipeline) -> None:
             end(pipeline)

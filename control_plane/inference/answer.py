@@ -82,13 +82,27 @@ class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     error: Mapping[str, Any] | UnsetType = UNSET
 
 
+def usage_of(admission: Admission) -> Usage:
+    """What is left."""
+    return Usage(
+        requests_remaining_minute=admission.remaining_minute,
+        requests_remaining_day=admission.remaining_day,
+        requests_remaining_month=admission.remaining_month,
+    )
+
+
 def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
     """The JSON bytes. `error` is added for a customer who wants a refused motion to be an error."""
+    return _ENCODER.encode(wire_of(answer, error=error))
+
+
+def wire_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> InferenceAnswer:
+    """The answer of our own doors, not yet written."""
     trace, observation, verdict, admission = answer.trace, answer.observation, answer.verdict, answer.admission
     manifest = observation.policy.manifest
     chunk: list[list[float]] = verdict.actions.tolist()
     outcome = outcome_json(verdict)
-    wire = InferenceAnswer(
+    return InferenceAnswer(
         request_id=trace.public_id,
         model=manifest.policy,
         model_version=str(manifest.version),
@@ -111,13 +125,8 @@ def body_of(answer: Answer, *, error: Mapping[str, Any] | None = None) -> bytes:
         expires_in_ms=outcome["expires_in_ms"],
         refused_for=outcome["refused_for"],
         timings_ms={stage: round(spent_ms, 3) for stage, spent_ms in trace.stages_ms.items()},
-        usage=Usage(
-            requests_remaining_minute=admission.remaining_minute,
-            requests_remaining_day=admission.remaining_day,
-            requests_remaining_month=admission.remaining_month,
-        ),
+        usage=usage_of(admission),
         is_test=True if answer.is_test else UNSET,
         fallback=UNSET if verdict.fallback is None else fallback_json(verdict.fallback),
         error=UNSET if error is None else error,
     )
-    return _ENCODER.encode(wire)

@@ -30,6 +30,8 @@ class Contract:
     def check(self, inquiry: Inquiry, principal: Principal) -> Observation:
         """The inquiry as the policy will see it. Raises ApiError naming the field that does not fit."""
         policy = self.offer.choose(principal, inquiry.model, session_id=inquiry.session_id)
+        if inquiry.fit is not None:
+            inquiry = inquiry.fit(inquiry, policy.manifest)
         return Observation(
             policy=policy,
             robot_type=_robot(policy.manifest, inquiry.robot_type, self.default_robot),
@@ -43,6 +45,7 @@ class Contract:
             executed_index=inquiry.executed_index,
             network_rtt_ms=inquiry.network_rtt_ms,
             safety=inquiry.safety,
+            ignored=inquiry.ignored,
         )
 
     def scope(self, inquiry: Inquiry) -> tuple[str, str]:
@@ -72,7 +75,7 @@ def _pictures(manifest: Manifest, inquiry: Inquiry) -> tuple[Picture, ...]:
         if name not in cameras:
             message = f"The model has no camera '{name[:128]}'; it has {', '.join(cameras)}."
             raise ApiError("unknown_camera", message, param=f"images.{name[:128]}")
-    sent = {name: (encoded, f"images.{name}") for name, encoded in inquiry.images.items()}
+    sent = {name: (data, inquiry.sent_as.get(name, f"images.{name}")) for name, data in inquiry.images.items()}
     if inquiry.image is not None:
         sent[first] = (inquiry.image, "image")
     for camera in manifest.cameras:
@@ -80,7 +83,7 @@ def _pictures(manifest: Manifest, inquiry: Inquiry) -> tuple[Picture, ...]:
             param = "image" if camera.name == first else f"images.{camera.name}"
             raise ApiError("missing_field", f"The picture of camera '{camera.name}' is missing.", param=param)
     return tuple(
-        Picture(camera=camera, encoded=sent[camera.name][0], param=sent[camera.name][1])
+        Picture(camera=camera, data=sent[camera.name][0], param=sent[camera.name][1])
         for camera in manifest.cameras
         if camera.name in sent
     )

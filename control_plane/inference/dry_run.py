@@ -18,7 +18,7 @@ from control_plane.errors import ApiError
 from control_plane.guarding.fields import JOINTS_MAX, LimitFields, Number, StateFields
 from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
-from control_plane.identity.principal import Principal
+from control_plane.identity.principal import Principal, unbilled
 from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.deadline import Deadline
@@ -130,7 +130,7 @@ class DryRun:
             trace.mark("admit")
             return Account(trace=trace, principal=principal, admission=admission, journal=self.journal, log=self.log)
 
-        return await open_account(self.limiter.admit(principal, trace.public_id, LEASE_MS), opened)
+        return await open_account(self.limiter.admit(unbilled(principal), trace.public_id, LEASE_MS), opened)
 
     def _judge(self, account: Account, asked: CheckFields) -> tuple[Verdict, str | None, str]:
         chosen, model, robot = self._choose(account, asked)

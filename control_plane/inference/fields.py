@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import RequestSafety
-from control_plane.inference.observation import Inquiry
+from control_plane.inference.observation import Fit, Inquiry, PictureData
 
 _T = TypeVar("_T")
 
@@ -84,7 +84,9 @@ def given(value: _T | UnsetType | None) -> _T | None:
     return None if value is UNSET else value
 
 
-def inquiry_of(fields: Fields, *, image: bytes | None, images: Mapping[str, bytes]) -> Inquiry:
+def inquiry_of(
+    fields: Fields, *, image: PictureData | None, images: Mapping[str, PictureData], fit: Fit | None = None
+) -> Inquiry:
     """The fields as a frozen value. Raises missing_field, invalid_state, invalid_field."""
     instruction = given(fields.instruction)
     if instruction is None:
@@ -104,6 +106,7 @@ def inquiry_of(fields: Fields, *, image: bytes | None, images: Mapping[str, byte
         executed_index=given(fields.executed_index),
         network_rtt_ms=given(fields.network_rtt_ms),
         safety=given(fields.safety),
+        fit=fit,
     )
 
 

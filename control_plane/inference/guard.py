@@ -25,7 +25,7 @@ from control_plane.inference.trace import Trace
 from control_plane.metrics import Metrics
 from control_plane.policies.catalogue import ServedPolicy
 from safety.action_space import ActionSpace, UnsupportedActionSpaceError
-from safety.context import NOTHING_KNOWN, Context
+from safety.context import NOTHING_KNOWN, Context, TokenEvidence
 from safety.rules.names import G1
 from safety.verdict import NotEvaluated, RefusedFor, RuleStatus, Verdict
 
@@ -164,16 +164,17 @@ def context_of(chosen: InForce, observation: Observation, turn: Turn | None) -> 
     )
 
 
-def completed(context: Context, turn: Turn | None, trace: Trace) -> Context:
-    """The context with the times that are known only when the motion is there."""
+def completed(context: Context, turn: Turn | None, trace: Trace, tokens: TokenEvidence | None) -> Context:
+    """The context with what is known only when the motion is there: the times, and how sure a policy of tokens was."""
     if context is NOTHING_KNOWN:
-        return context
-    return replace(context, now_s=None if turn is None else turn.now_s(), server_ms=trace.total_ms())
+        return context if tokens is None else Context(tokens=tokens)
+    return replace(context, now_s=None if turn is None else turn.now_s(), server_ms=trace.total_ms(), tokens=tokens)
 
 
 def _image_hash(observation: Observation) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for picture in observation.pictures:
-        digest.update(len(picture.encoded).to_bytes(8, "big"))
-        digest.update(picture.encoded)
+        content = picture.data if isinstance(picture.data, bytes) else np.ascontiguousarray(picture.data).data
+        digest.update(memoryview(content).nbytes.to_bytes(8, "big"))
+        digest.update(content)
     return digest.hexdigest()

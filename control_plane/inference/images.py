@@ -1,15 +1,19 @@
-"""One encoded picture becomes upright 8-bit RGB pixels, or an `invalid_image` that says why not.
+"""One picture, encoded or raw, becomes upright 8-bit RGB pixels, or an `invalid_image` that says why not.
 
 Only Pillow's JPEG, PNG and WebP readers can run, and the size is read from the header before any pixel is decoded. What it
-decides (docs/API.md, "Images"): EXIF orientation is applied; grey, palette and CMYK are converted; transparency is laid on black;
-16-bit and animated pictures are refused. Runs in a worker thread; knows no camera and no policy.
+decides (docs/API.md, "Images"): EXIF orientation is applied; grey, palette and CMYK are converted; transparency is laid on
+black; 16-bit and animated pictures are refused. Raw pixels may be float in [0, 1] and have their channels first, as openpi's
+clients send them. Runs in a worker thread; knows no camera and no policy.
 """
 
 import io
 import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -56,6 +60,23 @@ def baseline_jpeg_pixels(encoded: bytes) -> int:
     return 0
 
 
+def quick_pixels(data: bytes | NDArray[Any]) -> int:
+    """Width × height of what is surely done in a moment: a plain, small JPEG or bytes that are pixels already; else 0."""
+    if isinstance(data, bytes):
+        return baseline_jpeg_pixels(data)
+    return data.size // 3 if data.dtype == np.uint8 else 0
+
+
+def read(data: bytes | NDArray[Any], *, param: str, max_pixels: int) -> Image.Image | NDArray[np.uint8]:
+    """An upright RGB image, or (height, width, 3) RGB pixels. Raises invalid_image naming `param`."""
+    if isinstance(data, bytes):
+        return decode(data, param=param, max_pixels=max_pixels)
+    try:
+        return _pixels(data, max_pixels)
+    except _Refusal as refusal:
+        raise ApiError("invalid_image", f"{param}: {refusal}.", param=param) from None
+
+
 def decode(encoded: bytes, *, param: str, max_pixels: int) -> Image.Image:
     """An upright RGB image. Raises invalid_image naming `param`."""
     try:
@@ -70,6 +91,21 @@ def decode(encoded: bytes, *, param: str, max_pixels: int) -> Image.Image:
 
 class _Refusal(Exception):  # noqa: N818 -- private, reads as what it is
     """Why this picture is not taken."""
+
+
+def _pixels(raw: NDArray[Any], max_pixels: int) -> NDArray[np.uint8]:
+    """Channels last; floats become bytes as openpi's own client and server do it: times 255, cut off."""
+    if raw.ndim != 3 or 3 not in {raw.shape[0], raw.shape[2]}:
+        raise _Refusal(f"its shape is {list(raw.shape)[:8]}; send [height, width, 3] or [3, height, width]")
+    upright = raw if raw.shape[2] == 3 else raw.transpose(1, 2, 0)
+    _judge_size(upright.shape[1], upright.shape[0], max_pixels)
+    if raw.dtype.kind == "f":
+        if not (raw.min() >= 0 and raw.max() <= 1):  # NaN fails both
+            raise _Refusal("its floating-point numbers are not all between 0 and 1")
+        upright = (255 * upright).astype(np.uint8)
+    elif raw.dtype != np.uint8:
+        raise _Refusal(f"its numbers are {raw.dtype}; send uint8, or floating point between 0 and 1")
+    return np.ascontiguousarray(upright)
 
 
 def _open(encoded: bytes, max_pixels: int) -> Image.Image:

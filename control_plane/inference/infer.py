@@ -14,9 +14,10 @@ from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
-from control_plane.policies.tensors import WrongAnswer, action_of
+from control_plane.policies.tensors import WrongAnswer, action_of, entropy_of
 from control_plane.triton import Triton, TritonCall, TritonError, TritonFault
 from export.contract.manifest import Manifest
+from safety.context import TokenEvidence
 
 WRONG_ANSWER = "wrong_answer"
 
@@ -33,6 +34,14 @@ _ANSWERS: Mapping[TritonFault, tuple[str, int | None]] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Motion:
+    """`actions` (horizon, dimensions) float32 in the manifest's units; `tokens` how sure a policy that speaks in tokens was."""
+
+    actions: NDArray[np.float32]
+    tokens: TokenEvidence | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
     """The way to the policies. `faults` is `vla_triton_errors`."""
@@ -41,10 +50,11 @@ class Inference:
     faults: Counter
     log: FilteringBoundLogger
 
-    async def run(self, call: TritonCall, manifest: Manifest) -> NDArray[np.float32]:
-        """(horizon, dimensions) float32 in the manifest's units. Raises ApiError."""
+    async def run(self, call: TritonCall, manifest: Manifest) -> Motion:
+        """What the policy wants. Raises ApiError."""
         try:
-            return action_of(manifest, await self.triton.infer(call))
+            outputs = await self.triton.infer(call)
+            return Motion(actions=action_of(manifest, outputs), tokens=entropy_of(manifest, outputs))
         except TritonError as error:
             self._note(call, error.fault.value, str(error))
             code, retry_after_ms = _ANSWERS[error.fault]

@@ -7,8 +7,9 @@
 Knows no HTTP, no wire format and no store.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,24 @@ from control_plane.guarding.fields import RequestSafety
 from control_plane.policies.catalogue import ServedPolicy
 from control_plane.triton import Tensor
 from export.contract.facts import Camera
+from export.contract.manifest import Manifest
+
+# An encoded file, or pixels as they came: uint8 or float, (height, width, 3) or (3, height, width); judged when they are
+# prepared.
+PictureData = bytes | NDArray[Any]
+Fit = Callable[["Inquiry", Manifest], "Inquiry"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """`image` is for the policy's first camera; `images` are by camera name. Encoded pictures, not pixels."""
+    """`image` is for the policy's first camera; `images` are by camera name.
 
-    image: bytes | None
-    images: Mapping[str, bytes]
+    A door whose wire names cameras and state in its own way leaves them in `fit`, which is asked once the policy is known, and
+    says in `sent_as` what each camera was called there and in `ignored` what the policy has no use for.
+    """
+
+    image: PictureData | None
+    images: Mapping[str, PictureData]
     instruction: str
     model: str | None = None
     robot_type: str | None = None
@@ -37,14 +48,17 @@ class Inquiry:
     executed_index: int | None = None
     network_rtt_ms: float | None = None
     safety: RequestSafety | None = None
+    fit: Fit | None = None
+    sent_as: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One encoded image, the camera it is for and the request field it came from."""
+    """One image, the camera it is for and the request field it came from."""
 
     camera: Camera
-    encoded: bytes
+    data: PictureData
     param: str
 
 
@@ -64,6 +78,7 @@ class Observation:
     executed_index: int | None
     network_rtt_ms: float | None
     safety: RequestSafety | None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

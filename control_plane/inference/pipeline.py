@@ -6,8 +6,6 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
@@ -23,7 +21,7 @@ from control_plane.inference.deadline import Deadline
 from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
-from control_plane.inference.infer import Inference
+from control_plane.inference.infer import Inference, Motion
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
@@ -80,8 +78,8 @@ class Pipeline:
         with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
-                actions = await self._act(account, guarded.observation, deadline)  # 6, 7
-                self._guard(account, guarded, actions, deadline)  # 8
+                motion = await self._act(account, guarded.observation, deadline)  # 6, 7
+                self._guard(account, guarded, motion, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
                 return self._answer(account, guarded)  # 10
@@ -167,7 +165,7 @@ class Pipeline:
         trace.stages_ms["preprocess"] = prepared.preprocess_ms
         return prepared
 
-    async def _act(self, account: Account, observation: Observation, deadline: Deadline) -> NDArray[np.float32]:
+    async def _act(self, account: Account, observation: Observation, deadline: Deadline) -> Motion:
         """Both steps that cost much are behind the fair queue: decoding threads are shared out like Triton is."""
         account.trace.mark("contract")
         async with self.fair_queue.slot(observation.policy.model, account.principal, deadline) as slot:
@@ -175,9 +173,9 @@ class Pipeline:
                 account.trace.mark("fair_queue")
             prepared = await self._preprocess(account, observation)
             call = self._call(account, observation, prepared, deadline, priority=slot.priority)
-            actions = await self.inference.run(call, observation.policy.manifest)
+            motion = await self.inference.run(call, observation.policy.manifest)
         account.trace.mark("compute")
-        return actions
+        return motion
 
     def _call(
         self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline, *, priority: int
@@ -193,11 +191,11 @@ class Pipeline:
             priority=priority,
         )
 
-    def _guard(self, account: Account, guarded: Guarded, actions: NDArray[np.float32], deadline: Deadline) -> None:
-        context = completed(guarded.context, account.turn, account.trace)
+    def _guard(self, account: Account, guarded: Guarded, motion: Motion, deadline: Deadline) -> None:
+        context = completed(guarded.context, account.turn, account.trace, motion.tokens)
         policy = guarded.observation.policy.name
         account.context = context
-        account.verdict = self.guards.judge(guarded.guard, policy, actions, context=context, deadline=deadline)
+        account.verdict = self.guards.judge(guarded.guard, policy, motion.actions, context=context, deadline=deadline)
         account.trace.mark("guard")
 
     async def _journal(self, account: Account) -> None:

@@ -1,8 +1,9 @@
 """Step 6: pictures are decoded and resized exactly as the manifest says, words become token ids, in worker threads.
 
-The rules themselves live in `export.contract`, shared with the trainer and the exporter. Pillow lets go of the interpreter while
-it decodes and resizes, so the event loop keeps turning. Only what is surely done in under a millisecond stays on the loop: there
-the hand-over to a thread and back costs more than the work (decision 7). Called with an observation that has passed the contract.
+The rules themselves live in `export.contract`, shared with the trainer and the exporter. Pillow lets go of the interpreter
+while it decodes and resizes, so the event loop keeps turning. Only what is surely done in under a millisecond stays on the
+loop: there the hand-over to a thread and back costs more than the work (decision 7). Pixels that came without a file give the
+same tensor as a lossless file of them. Called with an observation that has passed the contract.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from control_plane.errors import ApiError
 from control_plane.inference import images
 from control_plane.inference.observation import Observation, Prepared
 from control_plane.policies.tensors import chosen_tensors, instruction_tensors, picture_tensors, state_tensors
-from export.contract.preprocess import resize
+from export.contract.preprocess import prepared
 from export.contract.tokenize import InstructionTooLong
 
 QUICK_PIXELS = 256 * 256
@@ -42,8 +43,8 @@ class Preprocessor:
 
 
 def is_quick(observation: Observation) -> bool:
-    """Whether the pictures are plain JPEGs of at most `QUICK_PIXELS`, before and after, as their headers say."""
-    found = [images.baseline_jpeg_pixels(picture.encoded) for picture in observation.pictures]
+    """Whether the pictures are pixels or plain JPEGs of at most `QUICK_PIXELS`, before and after, as their headers say."""
+    found = [images.quick_pixels(picture.data) for picture in observation.pictures]
     wanted = sum(picture.camera.width * picture.camera.height for picture in observation.pictures)
     return all(found) and max(sum(found), wanted) <= QUICK_PIXELS
 
@@ -51,11 +52,11 @@ def is_quick(observation: Observation) -> bool:
 def prepare(observation: Observation, max_pixels: int) -> Prepared:
     """The same in the calling thread."""
     began = perf_counter()
-    decoded = [images.decode(picture.encoded, param=picture.param, max_pixels=max_pixels) for picture in observation.pictures]
+    decoded = [images.read(picture.data, param=picture.param, max_pixels=max_pixels) for picture in observation.pictures]
     split = perf_counter()
     manifest = observation.policy.manifest
     pairs = zip(observation.pictures, decoded, strict=True)
-    pixels = {picture.camera.name: resize(image, picture.camera) for picture, image in pairs}
+    pixels = {picture.camera.name: prepared(image, picture.camera) for picture, image in pairs}
     inputs = (
         *(tensor for camera in manifest.cameras for tensor in picture_tensors(camera, pixels.get(camera.name))),
         *instruction_tensors(manifest.instruction, _ids(observation)),

@@ -44,6 +44,9 @@ class Admission(Protocol):
     def settle_into(self, pipeline: RedisPipeline) -> None:
         """Ends the request: it counts, its place among the concurrent ones is free again."""
 
+    def settle_unbilled_into(self, pipeline: RedisPipeline) -> None:
+        """As `settle_into`, for a request that will not be billed."""
+
     def give_back_into(self, pipeline: RedisPipeline) -> None:
         """Ends the request as if it had never been sent: our fault is not the caller's quota."""
 

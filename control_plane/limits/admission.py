@@ -17,13 +17,16 @@ class Lease(Protocol):
     def settle_into(self, pipeline: Pipeline) -> None:
         """Adds what frees the place."""
 
+    def settle_unbilled_into(self, pipeline: Pipeline) -> None:
+        """As `settle_into`, for a request that will not be billed: it no longer counts against a spend cap."""
+
     def give_back_into(self, pipeline: Pipeline) -> None:
         """Adds what frees the place and undoes the counting, once, however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """End it with one of `settle_into` and `give_back_into`; one that is never ended frees its place when its lease ends."""
+    """End it with one of the three `…_into`; one that is never ended frees its place when its lease ends."""
 
     limits: RateLimits
     standing: Standing
@@ -55,6 +58,10 @@ class Admission:
     def settle_into(self, pipeline: Pipeline) -> None:
         """The request stays counted."""
         self.lease.settle_into(pipeline)
+
+    def settle_unbilled_into(self, pipeline: Pipeline) -> None:
+        """The request stays counted, and is not billed."""
+        self.lease.settle_unbilled_into(pipeline)
 
     def give_back_into(self, pipeline: Pipeline) -> None:
         """The work failed by our fault: the request is not counted."""

@@ -1,7 +1,8 @@
 """Step 4: may this customer send one more? One Lua script, one round trip, all limits or none, on Redis's clock.
 
 Counted per customer over all keys; a key may carry a lower minute of its own. Degrades when Redis is away: `local_share.py`
-decides, and `vla_limiter_fallback_total` says so. Knows no HTTP framework; the journal carries what ends an admission.
+decides, and `vla_limiter_fallback_total` says so; who has a spend cap is refused then (fails closed). Knows no HTTP framework;
+the journal carries what ends an admission.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from calendar import monthrange
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -19,12 +21,14 @@ from control_plane.identity.principal import Principal
 from control_plane.limits.admission import Admission
 from control_plane.limits.bucket import Bucket
 from control_plane.limits.local_share import MINUTE_US, LocalShare, minute_window
+from control_plane.limits.spend import Begun, Spending, unknown
 from control_plane.limits.standing import RefusedBy, Standing, Window
 from control_plane.metrics import Metrics
 from control_plane.redis import REDIS_AWAY
 
 _DAY_S = 86_400
 _US = 1_000_000
+_UNCOUNTED = b"uncounted"
 
 
 def lua(*names: str) -> bytes:
@@ -56,32 +60,44 @@ class _Reply:
     month: int
     month_used: int
     month_ends_s: int
+    run: bytes = b""  # the Redis process that counted; with a spend cap only, as what follows
+    spend_used: int = 0
 
 
 class Limiter:
     """One per process. `processes` is how many API processes share each customer's limits while Redis is away."""
 
-    def __init__(self, *, redis: Redis, processes: int, metrics: Metrics, minute_us: int = MINUTE_US) -> None:
+    def __init__(
+        self, *, redis: Redis, processes: int, metrics: Metrics, spending: Spending | None = None, minute_us: int = MINUTE_US
+    ) -> None:
+        """Without `spending` a customer with a spend cap is not admitted."""
+        self._spending = spending
         self._redis = redis
         self._metrics = metrics
         self._minute_us = minute_us
         self._local = LocalShare(processes=processes)
         self._admit = lua("calendar.lua", "admit.lua")
         self._admit_sha = hashlib.sha1(self._admit, usedforsecurity=False).hexdigest()
-        self._give_back = lua("give_back.lua")
+        self._give_back, self._settle = lua("give_back.lua"), lua("settle.lua")
 
     async def admit(self, principal: Principal, lease_id: str, lease_ms: int, *, beside: Beside | None = None) -> Admission:
         """Counts one request and takes one place for at most `lease_ms`. The same `lease_id` again counts nothing more.
 
-        `beside` is not run when Redis is away. Raises ApiError: minute_limit, day_limit, month_limit, concurrency_limit, with
-        `Retry-After` and the headers.
+        `beside` is not run when Redis is away. Raises ApiError: minute_limit, day_limit, month_limit, spend_limit,
+        concurrency_limit, with `Retry-After` and the headers; spend_unknown.
         """
         lease = lease_id.encode()
         keys = _keys(principal)
+        arguments = self._arguments(principal, lease, lease_ms)
         try:
-            reply = _Reply(*await self._run(beside, *keys, *self._arguments(principal, lease, lease_ms)))
+            reply = _Reply(*await self._run(beside, *keys, *arguments))
+            if reply.refused_by == _UNCOUNTED:
+                begun = await self._begin(principal, keys[1], reply)
+                reply = _Reply(*await self._run(beside, *keys, *arguments, b"%d" % begun.used, begun.run))
         except REDIS_AWAY:
             return self._admit_locally(principal)
+        if reply.refused_by == _UNCOUNTED:  # another Redis process, or another month, since the count
+            raise unknown(self._metrics)
         standing = self._standing(principal, reply)
         if reply.refused_by:
             raise standing.refusal(cast(RefusedBy, reply.refused_by.decode()), reply.wait_us)
@@ -89,9 +105,26 @@ class Limiter:
         return Admission(
             limits=principal.limits,
             standing=standing,
-            lease=_RedisLease(keys=keys, id=lease, script=self._give_back, undo=undo),
+            lease=self._lease(principal, keys, undo, reply),
             is_test=principal.is_test,
         )
+
+    async def _begin(self, principal: Principal, leases: bytes, reply: _Reply) -> Begun:
+        """What the count begins with. A Redis that has just started is waited for: the others bring back what it lacks."""
+        if reply.wait_us or self._spending is None:
+            raise unknown(self._metrics, retry_after_ms=max(1000, reply.wait_us // 1000))
+
+        async def in_flight() -> list[bytes]:
+            return cast(list[bytes], await self._redis.zrange(leases, 0, -1))
+
+        return await self._spending.begin(principal.customer_id, reply.month, reply.run, in_flight)
+
+    def _lease(
+        self, principal: Principal, keys: tuple[bytes, bytes, bytes], undo: tuple[bytes, ...], reply: _Reply
+    ) -> "_RedisLease":
+        is_capped = principal.most_billable is not None
+        settle = (self._settle, undo[0], b"%d" % reply.month, reply.run) if is_capped else None
+        return _RedisLease(keys=keys, id=undo[0], script=self._give_back, undo=undo, settle=settle)
 
     async def _run(self, beside: Beside | None, *keys_and_arguments: bytes) -> list[Any]:
         if beside is not None:
@@ -130,6 +163,7 @@ class Limiter:
             _or_empty(limits.per_month),
             b"%d" % limits.concurrency,
             _or_empty(principal.key_per_minute),
+            *(() if principal.most_billable is None else (b"%d" % principal.most_billable,)),
         )
 
     def _undo(self, principal: Principal, lease: bytes, reply: _Reply) -> tuple[bytes, ...]:
@@ -142,9 +176,13 @@ class Limiter:
             _or_empty(None if own is None else self._bucket(own).interval_us),
             b"%d" % reply.day,
             b"%d" % reply.month,
+            reply.run,
         )
 
     def _admit_locally(self, principal: Principal) -> Admission:
+        """Fails closed for who has a spend cap, degrades for others."""
+        if principal.most_billable is not None:
+            raise unknown(self._metrics)
         try:
             admission = self._local.admit(principal)
         except ApiError:
@@ -162,6 +200,7 @@ class Limiter:
         day_ends_us = (reply.day + 1) * _DAY_S * _US - reply.now_us
         month_ends_us = reply.month_ends_s * _US - reply.now_us
         year, month = divmod(reply.month, 12)
+        month_s = monthrange(year, month + 1)[1] * _DAY_S
         return Standing(
             minute=minute_window("minute", minute),
             key_minute=None
@@ -175,8 +214,11 @@ class Limiter:
                 limits.per_month,
                 reply.month_used,
                 ends_in_us=month_ends_us,
-                length_s=monthrange(year, month + 1)[1] * _DAY_S,
+                length_s=month_s,
             ),
+            spend=None
+            if principal.most_billable is None
+            else _calendar_window("spend", principal.most_billable, reply.spend_used, ends_in_us=month_ends_us, length_s=month_s),
         )
 
 
@@ -186,13 +228,29 @@ class _RedisLease:
     id: bytes
     script: bytes
     undo: tuple[bytes, ...]
+    settle: tuple[bytes, ...] | None  # settle.lua and its arguments, for a customer with a spend cap
 
     def settle_into(self, pipeline: Pipeline) -> None:
-        pipeline.zrem(self.keys[1], self.id)
+        self._settle_into(pipeline, is_billed=b"1")
+
+    def settle_unbilled_into(self, pipeline: Pipeline) -> None:
+        self._settle_into(pipeline, is_billed=b"0")
+
+    def _settle_into(self, pipeline: Pipeline, *, is_billed: bytes) -> None:
+        if self.settle is None:
+            pipeline.zrem(self.keys[1], self.id)
+        else:
+            script, *arguments = self.settle
+            pipeline.eval(script.decode(), 2, *self.keys[:2], *arguments, is_billed)
 
     def give_back_into(self, pipeline: Pipeline) -> None:
         # EVAL and not EVALSHA: inside someone else's pipeline there is nobody to answer NOSCRIPT. It is short, and rare.
         pipeline.eval(self.script.decode(), 3, *self.keys, *self.undo)
+
+
+async def forget_spending(redis: Redis, customer_id: UUID) -> None:
+    """The customer's next request begins the count of their spending anew. Raises one of REDIS_AWAY."""
+    await redis.hdel(f"vla:limits:{{{customer_id.hex}}}", "spend_run")
 
 
 def _keys(principal: Principal) -> tuple[bytes, bytes, bytes]:

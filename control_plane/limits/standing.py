@@ -12,7 +12,7 @@ from control_plane.errors import ApiError
 _US = 1_000_000
 _PLACE_FREE_AFTER_US = _US  # nobody knows when one of the customer's own requests will end; a second is the shortest Retry-After
 
-RefusedBy = Literal["minute", "day", "month", "concurrency"]
+RefusedBy = Literal["minute", "day", "month", "spend", "concurrency"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class Standing:
     key_minute: Window | None = None  # a lower cap that the key carries itself
     day: Window | None = None
     month: Window | None = None
+    spend: Window | None = None  # requests that the spend cap leaves room for
 
     @property
     def tightest_minute(self) -> Window:
@@ -44,7 +45,7 @@ class Standing:
 
     def headers(self) -> dict[str, str]:
         """For every answer, also a refusal."""
-        windows = [window for window in (self.minute, self.key_minute, self.day, self.month) if window is not None]
+        windows = [window for window in (self.minute, self.key_minute, self.day, self.month, self.spend) if window is not None]
         tightest = self.tightest_minute
         return {
             "RateLimit-Policy": ", ".join(f'"{w.name}";q={w.quota};w={w.length_s}' for w in windows),

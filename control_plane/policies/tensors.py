@@ -15,6 +15,7 @@ from control_plane.policies.catalogue import ServedPolicy
 from control_plane.triton import Tensor, TritonCall
 from export.contract.facts import Camera, Instruction, State
 from export.contract.manifest import Manifest
+from safety.context import TokenEvidence
 
 _LOWEST_PRIORITY = 2
 _FLOAT32, _UINT8 = "FP32", "UINT8"
@@ -98,9 +99,12 @@ def canary_call(policy: ServedPolicy, *, timeout_s: float) -> TritonCall:
 
 
 def outputs_wanted(manifest: Manifest) -> tuple[str, ...]:
-    """The outputs that `action_of` reads; Triton computes and sends no other."""
+    """The outputs that `action_of` and `entropy_of` read; Triton computes and sends no other."""
     tokens = manifest.tokens
-    return (manifest.action.tensor,) if tokens is None else (manifest.action.tensor, tokens.is_action_tensor)
+    if tokens is None:
+        return (manifest.action.tensor,)
+    spoken = manifest.action.tensor, tokens.is_action_tensor
+    return spoken if tokens.vocabulary is None else (*spoken, tokens.entropy_tensor)
 
 
 def action_of(manifest: Manifest, outputs: Mapping[str, Tensor]) -> NDArray[np.float32]:
@@ -112,13 +116,29 @@ def action_of(manifest: Manifest, outputs: Mapping[str, Tensor]) -> NDArray[np.f
     found = _array(outputs, manifest.action.tensor, _FLOAT32, shape)
     if manifest.tokens is None:
         return found
-    name = manifest.tokens.is_action_tensor
-    spoken = next(output.shape for output in manifest.outputs if output.tensor == name)
-    is_action = _array(outputs, name, _UINT8, spoken).astype(bool)
+    is_action = _spoken(manifest, outputs, manifest.tokens.is_action_tensor, _UINT8).astype(bool)
     if is_action.all():
         return found
     # Where there is a token per number, only those numbers are unknown; else nobody can say which are.
     return np.where(is_action.reshape(shape) if is_action.size == found.size else False, found, np.float32("nan"))
+
+
+def entropy_of(manifest: Manifest, outputs: Mapping[str, Tensor]) -> TokenEvidence | None:
+    """How unsure the policy was of each token; None for one that has no tokens or does not say over how many ids.
+
+    Raises WrongAnswer. What is no entropy (NaN) is the guard's to pass over: it only informs.
+    """
+    tokens = manifest.tokens
+    if tokens is None or tokens.vocabulary is None:
+        return None
+    entropies = _spoken(manifest, outputs, tokens.entropy_tensor, _FLOAT32)
+    return TokenEvidence(entropy_nats=entropies.astype(np.float64), bin_count=tokens.vocabulary)
+
+
+def _spoken(manifest: Manifest, outputs: Mapping[str, Tensor], name: str, datatype: str) -> NDArray[Any]:
+    """One number per token."""
+    shape = next(output.shape for output in manifest.outputs if output.tensor == name)
+    return _array(outputs, name, datatype, shape)
 
 
 def _array(outputs: Mapping[str, Tensor], name: str, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -26,7 +26,8 @@ from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.desk import Desk, Handler
-from control_plane.protocols.doorway import Doorway
+from control_plane.protocols.doorway import Doorway, Register
+from control_plane.protocols.foreign_doors import sockets
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.rest import PATH as INFERENCE_PATH
@@ -56,6 +57,7 @@ class Doors:
     metrics: Metrics
     log: FilteringBoundLogger
     public_url: str
+    socket_idle_s: float = 600.0
 
 
 class _Application(FastAPI):
@@ -76,6 +78,7 @@ class _Door(Route):
 def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
+    register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     inference = InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits, errors_url=errors_url)
     app = _Application(
         routes=[
@@ -86,9 +89,11 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
             _Door(CHECK_PATH, SafetyCheckDoor(dry_run=doors.dry_run, limits=doors.body_limits), methods=["POST"]),
             _Door(SETTINGS_PATH, doors.safety_settings.serve, methods=["GET", "PUT"]),
             _Door("/health", operations.health),
+            _Door("/healthz", operations.healthz),
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
             _Door(ERRORS_PATH, operations.errors),
+            *sockets(doors.pipeline, doors.body_limits, register, idle_s=doors.socket_idle_s),
             *(_Door(path, _by_method(ways), methods=list(ways)) for path, ways in doors.desk.addresses().items()),
         ],
         lifespan=lifespan,
@@ -97,7 +102,7 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
         redoc_url=None,
         exception_handlers={HTTPException: _framework_error, RequestValidationError: _validation_error},
     )
-    app.add_middleware(Doorway, metrics=doors.metrics, log=doors.log, errors_url=errors_url)
+    app.add_middleware(Doorway, register=register)
     return app
 
 

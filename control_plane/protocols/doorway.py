@@ -1,10 +1,12 @@
 """The outermost wall of the web process, one for all doors: an id on every answer, every failure in one shape, one log line.
 
 Pure ASGI, because it stands on the hot path. What nobody mapped becomes `internal_error` with the request id and nothing else;
-its traceback goes to the log. Counts and times every request; knows no door.
+its traceback goes to the log. Counts and times every request, on HTTP or on a socket; knows no door.
 """
 
-from typing import Any
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,11 +19,13 @@ from control_plane.inference.body import ClientGone
 from control_plane.inference.trace import Trace
 from control_plane.metrics import Metrics
 
+_T = TypeVar("_T")
+
 TRACE = "vla.trace"
 OTHER = "other"
 CLIENT_GONE = "client_gone"
 _UNCOUNTED = frozenset({"contract", "total"})  # some 30 µs, and what vla_request_duration_seconds has already
-_QUIET = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
+_QUIET = frozenset({"/health", "/healthz", "/ready", "/metrics"})  # asked every few seconds by machines
 
 
 def trace_of(scope: Scope) -> Trace:
@@ -30,62 +34,84 @@ def trace_of(scope: Scope) -> Trace:
     return trace
 
 
-class Doorway:
-    """Wraps the whole application."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """What is said, counted and logged about each request, whatever it came by."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: FilteringBoundLogger, errors_url: str) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._log = log
-        self._errors_url = errors_url
+    metrics: Metrics
+    log: FilteringBoundLogger
+    errors_url: str
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        note_call(scope)
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        trace = scope[TRACE] = Trace(outcome=CANCELLED)
-        reply = _Reply(send, trace)
+    async def outcome(self, trace: Trace, work: Awaitable[_T]) -> _T | ApiError:
+        """What came of it. Anything that nobody mapped is `internal_error`; a cancellation goes on its way."""
         try:
-            await self._app(scope, receive, reply.send)
-            if trace.outcome is CANCELLED:
-                trace.outcome = "success" if reply.status < 400 else str(reply.status)
-        except ClientGone:
-            trace.outcome = CLIENT_GONE
+            return await work
         except ApiError as error:
-            await self._answer(reply, error)
-        except Exception:  # noqa: BLE001 -- the outermost handler: whatever nobody mapped ends here, in the log
-            self._log.exception("unmapped_failure", request_id=trace.public_id)
-            await self._answer(reply, ApiError("internal_error"))
-        finally:
-            self._report(scope, trace, reply.status)
+            trace.outcome = error.kind.code
+            return error
+        except ClientGone:
+            raise
+        except Exception:
+            self.log.exception("unmapped_failure", request_id=trace.public_id)
+            trace.outcome = "internal_error"
+            return ApiError("internal_error")
 
-    async def _answer(self, reply: "_Reply", error: ApiError) -> None:
-        reply.trace.outcome = error.kind.code
-        if reply.status == 0:
-            body = error_body(error, request_id=reply.trace.public_id, errors_url=self._errors_url)
-            await reply.send_json(error.kind.status, msgspec.json.encode(body), error_headers(error))
+    def body(self, trace: Trace, error: ApiError) -> dict[str, Any]:
+        """The error as the caller sees it."""
+        return error_body(error, request_id=trace.public_id, errors_url=self.errors_url)
 
-    def _report(self, scope: Scope, trace: Trace, status: int) -> None:
-        route = getattr(scope.get("route"), "path", OTHER)
-        metrics, duration_ms = self._metrics, trace.total_ms()
+    def report(self, trace: Trace, *, route: str, method: str, status: int) -> None:
+        """Counts, times and logs a request that is over."""
+        metrics, duration_ms = self.metrics, trace.total_ms()
         metrics.request_duration.labels(route, trace.policy).observe(duration_ms / 1e3)
         metrics.requests.labels(route, trace.policy, trace.outcome).inc()
         for stage, spent_ms in trace.stages_ms.items():
             if stage not in _UNCOUNTED:
                 metrics.stage_duration.labels(stage).observe(spent_ms / 1e3)
-        write = self._log.debug if route in _QUIET and status < 400 else self._log.info
+        write = self.log.debug if route in _QUIET and status < 400 else self.log.info
         write(
             "request",
             request_id=trace.public_id,
             route=route,
-            method=scope["method"],
+            method=method,
             status=status,
             outcome=trace.outcome,
             policy=trace.policy,
             customer_id=None if trace.customer_id is None else str(trace.customer_id),
             duration_ms=round(duration_ms, 3),
         )
+
+
+class Doorway:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, *, register: Register) -> None:
+        self._app = app
+        self._register = register
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        note_call(scope)
+        if scope["type"] != "http":  # a socket's door reports each of its requests itself
+            await self._app(scope, receive, send)
+            return
+        trace = scope[TRACE] = Trace(outcome=CANCELLED)
+        reply = _Reply(send, trace)
+        try:
+            failure = await self._register.outcome(trace, self._app(scope, receive, reply.send))
+            if failure is not None:
+                await self._answer(reply, failure)
+            elif trace.outcome is CANCELLED:
+                trace.outcome = "success" if reply.status < 400 else str(reply.status)
+        except ClientGone:
+            trace.outcome = CLIENT_GONE
+        finally:
+            route = getattr(scope.get("route"), "path", OTHER)
+            self._register.report(trace, route=route, method=scope["method"], status=reply.status)
+
+    async def _answer(self, reply: "_Reply", error: ApiError) -> None:
+        if reply.status == 0:
+            body = self._register.body(reply.trace, error)
+            await reply.send_json(error.kind.status, msgspec.json.encode(body), error_headers(error))
 
 
 class _Reply:

@@ -92,6 +92,7 @@ def document() -> Json:
             **safety_paths(),
             **paths_of(OWN_ENDPOINTS, security="key"),
             "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
+            "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
             "/ready": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
             "/errors": {"get": _text("errors", "The error table as a page", "text/html")},

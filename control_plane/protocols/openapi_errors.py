@@ -11,6 +11,7 @@ Json = dict[str, Any]
 REF = "#/components/schemas/"
 NOT_FROM_INFERENCE = frozenset(
     {"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted", "operator_role"}
+    | {"superseded"}  # said on WebSockets only
 )
 KEY_CODES = (
     *(kind.code for kind in ERRORS.values() if kind.type == "authentication" and kind.code != "operator_role"),

@@ -58,6 +58,10 @@ class Operations:
         """This process turns its event loop."""
         return Response(b'{"status":"alive"}', media_type="application/json")
 
+    async def healthz(self, _request: Request) -> Response:
+        """The same in the words of openpi's server."""
+        return Response(b"OK\n", media_type="text/plain")
+
     async def ready(self, _request: Request) -> Response:
         """503 only when no policy can answer."""
         policies, stores = await asyncio.gather(self.canary.states(), self._stores())

@@ -18,11 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import Settings, thresholds_of
 from control_plane.guarding.verbs import Changed, Content, Stored, Wish, change_settings, read_settings
-from control_plane.identity.principal import Principal
+from control_plane.identity.principal import Principal, unbilled
 from control_plane.identity.public_id import public_id
 from control_plane.identity.scope import require_unrestricted
 from control_plane.inference.body import BodyLimits, read_body
@@ -96,7 +97,7 @@ class SafetySettings:
         require_unrestricted(principal)
         trace = trace_of(request.scope)
         trace.customer_id = principal.customer_id
-        admission = await self.limiter.admit(principal, trace.public_id, _LEASE_MS)
+        admission = await self.limiter.admit(unbilled(principal), trace.public_id, _LEASE_MS)
         try:
             changed = await self._change(request, principal)
         except ApiError as error:
@@ -120,9 +121,12 @@ class SafetySettings:
         def edit(old: Content) -> Content:
             return Content(settings=replace(wanted.settings, calibrations=old.settings.calibrations), preset=old.preset)
 
-        wish = Wish(by=public_id("key", principal.key_id), edit=edit, expected_version=wanted.version)
+        key = public_id("key", principal.key_id)
+        wish = Wish(by=key, edit=edit, expected_version=wanted.version)
+        by = By(actor=f"key {key}", request_id=trace_of(request.scope).public_id)
+        stores = Stores(engine=self.stores.engine, redis=self.stores.redis, pepper=self.stores.pepper, by=by)
         with _database():
-            return await change_settings(self.stores, principal.customer_id, wish, profiles=self.profiles, preset=self.preset)
+            return await change_settings(stores, principal.customer_id, wish, profiles=self.profiles, preset=self.preset)
 
     def _answer(self, stored: Stored, *, is_announced: bool | UnsetType = UNSET) -> Response:
         settings = stored.content.settings

@@ -23,7 +23,17 @@ _APP = "control_plane.app:create_app_from_environment"
 _GRACE_S = 3  # for requests that run when the stop signal comes
 
 
-def api(number: int, *, state: State, environment: Mapping[str, str], depends_on: tuple[str, ...]) -> Server:
+def socket_options(max_message_bytes: int) -> tuple[str, ...]:
+    """What uvicorn is told of WebSockets: raw frames are not worth packing, and pings keep nginx's 30 s from running out."""
+    return (
+        *("--ws", "websockets-sansio", "--ws-max-size", str(max_message_bytes), "--ws-per-message-deflate", "false"),
+        *("--ws-ping-interval", "20", "--ws-ping-timeout", "20"),
+    )
+
+
+def api(
+    number: int, *, state: State, environment: Mapping[str, str], depends_on: tuple[str, ...], max_message_bytes: int
+) -> Server:
     """One API process."""
     path = api_socket(state, number)
     return Server(
@@ -32,6 +42,7 @@ def api(number: int, *, state: State, environment: Mapping[str, str], depends_on
             *(sys.executable, "-m", "uvicorn", _APP, "--factory", "--uds", str(path), "--lifespan", "on"),
             "--no-proxy-headers",  # identity/address.py decides what a caller's address is
             *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(_GRACE_S)),
+            *socket_options(max_message_bytes),
             *("--timeout-keep-alive", "75"),  # longer than nginx keeps an idle connection, so that nginx closes first
         ),
         environment={**environment, MULTIPROC_DIR: str(state.metrics)},

@@ -29,6 +29,7 @@ _TEMPLATE = Path(__file__).with_name("nginx.conf.template")
 _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"  # often not on an ordinary user's PATH
 _HEALTH = "/__nginx/health"
 _MOST_OPEN_FILES = 16384
+_SOCKETS_PER_ADDRESS = 500  # open at once; a fleet often shares one address
 
 # What nginx answers by itself: its statuses, the row of the error table, and a message where the row's own does not fit.
 _OWN_ERRORS: tuple[tuple[str, str, str | None], ...] = (
@@ -37,7 +38,7 @@ _OWN_ERRORS: tuple[tuple[str, str, str | None], ...] = (
     ("405", "method_not_allowed", None),
     ("408", "body_timeout", None),
     ("413", "body_too_large", None),
-    ("429", "minute_limit", "Requests come faster than this service takes them from one key or address."),
+    ("429", "minute_limit", "Requests come faster, or sockets are more, than this service takes from one key or address."),
     ("500", "internal_error", None),
     ("502 503 504", "overloaded", None),
 )
@@ -124,6 +125,7 @@ def render_conf(door: Door, *, has_stub_status: bool) -> str:
         real_ip=_real_ip(door.trusted_proxies),
         address_per_s=door.address_per_s,
         address_burst=2 * door.address_per_s,
+        sockets_per_address=_SOCKETS_PER_ADDRESS,
         errors="\n".join(_error_location(*row, door.errors_url) for row in _OWN_ERRORS),
         stub_status=status,
         health=_HEALTH,

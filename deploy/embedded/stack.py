@@ -126,7 +126,16 @@ def _control_plane(
     return (
         (step,),
         (worker(state=site.state, environment=environment, depends_on=needs),),
-        tuple(api(number, state=site.state, environment=environment, depends_on=needs) for number in numbers),
+        tuple(
+            api(
+                number,
+                state=site.state,
+                environment=environment,
+                depends_on=needs,
+                max_message_bytes=control.max_body_bytes,
+            )
+            for number in numbers
+        ),
     )
 
 

@@ -178,13 +178,15 @@ class Tokens(Fact):
     """The extra outputs of a policy that speaks in tokens, all of shape (n,).
 
     `tensor` int64 ids; `is_action_tensor` uint8, 0 where the id is no action token; `logprob_tensor` and `entropy_tensor`
-    float32, in nats.
+    float32, in nats, of a distribution over `vocabulary` ids, so that no entropy is above its logarithm. Bundles of before do not
+    say how many.
     """
 
     tensor: NonEmpty
     is_action_tensor: NonEmpty
     logprob_tensor: NonEmpty
     entropy_tensor: NonEmpty
+    vocabulary: Annotated[int, Field(ge=2)] | None = None
 
 
 class Output(Fact):

@@ -19,7 +19,19 @@ def resize(image: Image.Image, camera: Camera) -> NDArray[np.uint8]:
     if image.mode != "RGB":
         raise ValueError(f"resize takes an RGB image, not {image.mode}")
     upright = image.transpose(Image.Transpose.ROTATE_180) if camera.rotate_180 else image
-    pixels = np.asarray(_resized(upright, camera), dtype=np.uint8)
+    return _finished(np.asarray(_resized(upright, camera), dtype=np.uint8), camera)
+
+
+def prepared(picture: Image.Image | NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
+    """As `resize`, also for (height, width, 3) RGB pixels that no file held; those of the camera's own size are not copied."""
+    if isinstance(picture, Image.Image):
+        return resize(picture, camera)
+    if picture.shape == (camera.height, camera.width, 3) and not camera.rotate_180:
+        return _finished(picture, camera)
+    return resize(Image.fromarray(picture), camera)
+
+
+def _finished(pixels: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
     if camera.crop_area is not None:
         pixels = crop_and_resize(pixels, camera.crop_area)
     return pixels if camera.channels is Channels.RGB else np.ascontiguousarray(pixels[:, :, ::-1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.action_space import ActionKind, ActionSpace, Group
+from safety.action_space import JOINTS, ActionKind, ActionSpace, Group
 from safety.arm_tables import body_from, chain_of
 from safety.capsules import Body
 from safety.kinematics import Chain, Frames
@@ -45,6 +45,11 @@ class Arm:
     workspace: Workspace
     faces: Faces
     reach: tuple[Array, float] | None  # centre and radius of the sphere that the end effector can be in
+
+    @property
+    def is_joints(self) -> bool:
+        """True when its actions are about joints, not about the end effector."""
+        return self.kind in JOINTS
 
 
 @dataclass(slots=True, eq=False)
@@ -103,12 +108,10 @@ def inward(ends: tuple[float, ...], direction: int) -> Array:
 
 
 def track_of(arm: Arm, actions: Array, q: Array | None, position: Array | None) -> Track:
-    """`actions` (T, D) of the whole chunk; `q` and `position` as reported or None."""
-    if arm.kind in (ActionKind.JOINT_ABS, ActionKind.JOINT_DELTA, ActionKind.JOINT_VEL):
+    """`actions` (T, D) of the whole chunk; `q` as reported, `position` as reported or as `q` has it; None: not known."""
+    if arm.is_joints:
         return _joint_track(arm, actions[:, arm.group.arm], q)
     steps = actions[:, arm.group.translation]
-    if position is None and q is not None and arm.chain is not None:
-        position = arm.chain.frames(q[np.newaxis]).end[0]
     if arm.kind is ActionKind.EE_ABS:
         points = steps if position is None else np.concatenate([position[np.newaxis], steps])
         return Track(None, points, None, position is not None)

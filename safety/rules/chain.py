@@ -5,12 +5,12 @@ Jacobian where the chunk leads. Knows no request beyond its evidence.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.action_space import ActionKind
 from safety.kinematics import Chain, Frames, jacobian
 from safety.rules.arm import Arm, framed
 from safety.rules.names import D3, D5
@@ -19,9 +19,12 @@ from safety.verdict import NotEvaluated, RuleResult
 
 Array = NDArray[np.float64]
 DAMPING = 0.05
+DAMPED = DAMPING**2 * np.eye(6)
 RELINEARISED = 4  # times per chunk
 CONDITION_WARN, CONDITION_MAX = 17.0, 30.0  # MoveIt Servo's lower and upper singularity thresholds
 WAYPOINTS = 10
+SINGULAR = 1e6  # from here on it is rounding that counts
+SAME = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +44,7 @@ class JointLimitPredicted:
         if state is None or state.q is None:
             return self.unknown
         arm = self.arm
-        path = predicted(self.chain, state.q, evidence.actions[:, arm.group.arm])
+        path = predicted(self.chain, state.q, evidence.actions[:, arm.group.arm], evidence.posture(arm, self.index))
         middle, half = (arm.high + arm.low) / 2, (arm.high - arm.low) / 2
         shares = np.abs(path - middle) / half
         step, joint = divmod(int(shares.argmax()), arm.joints)
@@ -51,15 +54,21 @@ class JointLimitPredicted:
         return warned(self.id, share, value=value, limit=limit, unit="rad", at=(step, None), message=message)
 
 
-def predicted(chain: Chain, start: Array, deltas: Array) -> Array:
-    """(T, n) joints along end-effector deltas (T, 6), by damped least squares, linearised anew a few times."""
-    path = np.empty((len(deltas), chain.joints))
-    at = start
-    for rows in np.array_split(np.arange(len(deltas)), min(RELINEARISED, len(deltas))):
-        slope = jacobian(chain.frames(at[np.newaxis]))[0]
-        gain = slope.T @ np.linalg.inv(slope @ slope.T + DAMPING**2 * np.eye(6))
-        path[rows] = at + np.cumsum(deltas[rows], axis=0) @ gain.T
-        at = path[rows[-1]]
+def predicted(chain: Chain, start: Array, deltas: Array, posture: Frames | None = None) -> Array:
+    """(T, n) joints along end-effector deltas (T, 6), by damped least squares, linearised anew a few times.
+
+    `posture` are the frames at `start`, where they are known already.
+    """
+    count = len(deltas)
+    path = np.empty((count, chain.joints))
+    at, parts = start, min(RELINEARISED, count)
+    for part in range(parts):
+        first, last = count * part // parts, count * (part + 1) // parts
+        frames = chain.frames(at[np.newaxis]) if part or posture is None else posture
+        slope = jacobian(frames)[0]
+        gain = np.linalg.solve(slope @ slope.T + DAMPED, slope)  # (6, n)
+        path[first:last] = at + np.add.accumulate(deltas[first:last], axis=0) @ gain
+        at = path[last - 1]
     return path
 
 
@@ -80,8 +89,8 @@ class Singularity:
         if frames is None:
             return self.unknown
         conditions = condition(jacobian(frames))
-        worst = int(conditions.argmax())
-        value, step = min(float(conditions[worst]), 1e9), int(steps[worst])
+        worst = int((conditions >= conditions.max() * SAME).argmax())  # the first of equals, whatever the last digit says
+        value, step = min(float(conditions[worst]), SINGULAR), int(steps[worst])
         message = f"the arm is near a singularity at step {step}: its condition is {value:.4g}, above {CONDITION_WARN:g}"
         share = value / CONDITION_WARN
         return warned(
@@ -89,7 +98,7 @@ class Singularity:
         )
 
     def _frames(self, evidence: Evidence) -> tuple[Frames | None, NDArray[np.intp]]:
-        if self.arm.kind in (ActionKind.JOINT_ABS, ActionKind.JOINT_DELTA, ActionKind.JOINT_VEL):
+        if self.arm.is_joints:
             track = evidence.track(self.arm, self.index)
             frames = framed(self.arm, track)
             if frames is None:
@@ -97,20 +106,25 @@ class Singularity:
             first = 1 if track.has_start else 0
             rows = waypoints(len(frames.positions) - first) + first
             return Frames(frames.rotations[rows], frames.positions[rows]), rows - first
-        state = None if evidence.known is None else evidence.known.arms[self.index]
-        if state is None or state.q is None:
-            return None, np.zeros(1, dtype=np.intp)
-        return self.chain.frames(state.q[np.newaxis]), np.zeros(1, dtype=np.intp)
+        return evidence.posture(self.arm, self.index), np.zeros(1, dtype=np.intp)
 
 
+@lru_cache(maxsize=256)  # chunks have at most 200 steps
 def waypoints(steps: int) -> NDArray[np.intp]:
-    """Some ten steps of a chunk, evenly, with its last."""
-    return np.unique(np.linspace(0, steps - 1, min(steps, WAYPOINTS + 1)).round().astype(np.intp))
+    """Some ten steps of a chunk, evenly, with its last. Read-only."""
+    rows = np.unique(np.linspace(0, steps - 1, min(steps, WAYPOINTS + 1)).round().astype(np.intp))
+    rows.flags.writeable = False
+    return rows
 
 
 def condition(jacobians: Array) -> Array:
-    """(T,) condition of (T, 6, n) Jacobians; infinite at a singularity, also of arms with fewer than six joints."""
-    values = np.linalg.svd(jacobians, compute_uv=False)
-    smallest = values[:, -1]
-    conditions: Array = np.divide(values[:, 0], smallest, out=np.full(len(values), np.inf), where=smallest > 0)
+    """(T,) condition of (T, 6, n) Jacobians; infinite at a singularity. Arms with fewer than six joints: of what they can do.
+
+    From the eigenvalues of the smaller square, which cost less than singular values and are exact to 1e-9 far beyond all limits.
+    """
+    turned = jacobians.transpose(0, 2, 1)
+    squares = np.linalg.eigvalsh(jacobians @ turned if jacobians.shape[2] >= 6 else turned @ jacobians)
+    smallest, largest = squares[:, 0], squares[:, -1]
+    is_regular = smallest * SINGULAR**2 > largest
+    conditions: Array = np.sqrt(np.divide(largest, smallest, out=np.full(len(squares), np.inf), where=is_regular))
     return conditions

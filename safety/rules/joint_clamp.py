@@ -5,7 +5,7 @@ so an arm that was slowed down catches up. Knows no rule but by name; works in f
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ class JointClamp:
     enforces = frozenset({B3, B5, C1, D1, D4})
     arm: Arm
     index: int
+    pace: "_Pace" = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pace", _Pace(self.arm))
 
     def clamp(self, actions: Array, evidence: Evidence) -> NDArray[np.bool_]:
         """In place. Returns which steps are shorter than asked for by more than rounding."""
@@ -43,7 +47,7 @@ class JointClamp:
 
     def _follow(self, columns: Array, start: Array | None) -> NDArray[np.bool_]:
         """Positions: goes for each target in turn. Where the arm has caught up, only steps that are too fast are looked at."""
-        arm, pace = self.arm, _Pace(self.arm)
+        arm, pace = self.arm, self.pace
         boxed = np.clip(columns, arm.low, arm.high)
         shortened = np.asarray((np.abs(boxed - columns) > INSIDE_RAD).any(axis=1))
         columns[:] = boxed
@@ -66,7 +70,7 @@ class JointClamp:
 
     def _follow_deltas(self, columns: Array, start: Array, rate: float) -> NDArray[np.bool_]:
         """Deltas or velocities (`rate` turns columns into rad/s): what is left of each after the box and the factor."""
-        pace = _Pace(self.arm)
+        pace = self.pace
         lows, highs = (self.arm.low + INSIDE_RAD).tolist(), (self.arm.high - INSIDE_RAD).tolist()
         shortened = np.zeros(len(columns), dtype=np.bool_)
         per_column = rate / self.arm.control_hz  # from a column's number to rad

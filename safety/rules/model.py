@@ -26,7 +26,7 @@ def mean_entropy(tokens: TokenEvidence) -> float | None:
     entropies = np.asarray(tokens.entropy_nats, dtype=np.float64)
     if tokens.bin_count < 2 or entropies.ndim != 1 or len(entropies) == 0 or not np.isfinite(entropies).all():
         return None
-    return float(entropies.mean()) / math.log(tokens.bin_count)
+    return max(float(entropies.mean()), 0.0) / math.log(tokens.bin_count)  # rounding makes a certain token's -1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

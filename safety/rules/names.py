@@ -51,7 +51,7 @@ ALL_RULES: Final = (
 # Rules that only warn or inform: without them no motion is returned that would otherwise be refused or changed.
 MAY_BE_DISABLED: Final = frozenset({C2, C3, C4, C5, C6, D3, D5, E1, E2, E4, E6, F1, F2})
 # What a customer may turn from a warning into a refusal.
-CAN_WARN: Final = MAY_BE_DISABLED - {C3, F1} | {D6, D7, D8, E3}
+CAN_WARN: Final = MAY_BE_DISABLED - {C3} | {D6, D7, D8, E3}
 
 
 def full_name(name: str) -> str | None:

@@ -26,7 +26,7 @@ class PostCheck:
     def judge(self, rules: Iterable[Rule], evidence: Evidence) -> RuleResult:
         """`rules` in the order in which the raw chunk met them; `evidence` of the array about to be returned."""
         for rule in rules:
-            if rule.severity in BINDING and rule.evaluate(evidence).status in BROKEN:
+            if rule.severity in BINDING and evidence.result_of(rule).status in BROKEN:
                 message = f"{rule.id} still fails after clamping, so nothing is returned"
                 return RuleResult(id=self.id, status=RuleStatus.REJECTED, score=0.0, message=message)
         return self.ok

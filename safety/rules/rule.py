@@ -12,12 +12,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.known import Known
+from safety.kinematics import Frames
+from safety.known import ArmState, Known
 from safety.rules.arm import Arm, Track, track_of
 from safety.score import REJECT_POINT, WARN_POINT, ramp
 from safety.verdict import NotEvaluated, RuleResult, RuleStatus
 
 Array = NDArray[np.float64]
+NOT_REPORTED = ArmState()
 
 
 class Severity(StrEnum):
@@ -37,8 +39,17 @@ class Evidence:
     peak: float  # the largest |a|; NaN or infinite when any number is
     known: Known | None = None
     tracks: dict[str, Track] = field(default_factory=dict)
+    postures: dict[int, Frames] = field(default_factory=dict)
     measured: dict[tuple[str, int], Array] = field(default_factory=dict)  # what a rule saw, for its own clamp
     ends: dict[int, tuple[float, float]] = field(default_factory=dict)
+    results: dict[str, RuleResult] = field(default_factory=dict)  # by rule; a guard has one of each
+
+    def result_of(self, rule: "Rule") -> RuleResult:
+        """What a rule says about exactly these numbers, asked once: cutting and the post-check look at the same array."""
+        found = self.results.get(rule.id)
+        if found is None:
+            found = self.results[rule.id] = rule.evaluate(self)
+        return found
 
     def ends_of(self, column: int) -> tuple[float, float]:
         """The lowest and the highest number of a column, worked out once."""
@@ -52,10 +63,22 @@ class Evidence:
         """Where the chunk takes this arm, worked out once."""
         track = self.tracks.get(arm.group.name)
         if track is None:
-            state = None if self.known is None else self.known.arms[index]
-            q, position = (None, None) if state is None else (state.q, state.position)
-            track = self.tracks[arm.group.name] = track_of(arm, self.actions, q, position)
+            state = NOT_REPORTED if self.known is None else self.known.arms[index]
+            position = state.position
+            if position is None and not arm.is_joints and (posture := self.posture(arm, index)) is not None:
+                position = posture.end[0]
+            track = self.tracks[arm.group.name] = track_of(arm, self.actions, state.q, position)
         return track
+
+    def posture(self, arm: Arm, index: int) -> Frames | None:
+        """Where the reported joints put the arm, worked out once; None where they or the kinematics are not known."""
+        found = self.postures.get(index)
+        if found is None:
+            q = None if self.known is None else self.known.arms[index].q
+            if q is None or arm.chain is None:
+                return None
+            found = self.postures[index] = arm.chain.frames(q[np.newaxis])
+        return found
 
 
 def evidence_of(wire: NDArray[np.float32], known: Known | None = None) -> Evidence:

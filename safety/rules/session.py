@@ -67,7 +67,7 @@ class TrackingError:
         if session is None or session[0].executed_index is None or session[0].executed_index < 0:
             return self.no_session
         state = session[0].arms[self.index]
-        is_joints = self.arm.kind in (ActionKind.JOINT_ABS, ActionKind.JOINT_DELTA, ActionKind.JOINT_VEL)
+        is_joints = self.arm.is_joints
         measured = state.q if is_joints else state.position
         expected = self._expected(*session)
         if measured is None or expected is None:

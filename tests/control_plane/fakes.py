@@ -125,6 +125,9 @@ class FakeAdmission:
     def settle_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("settled")
 
+    def settle_unbilled_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("settled")
+
     def give_back_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("given back")
 
@@ -182,6 +185,7 @@ class House:
     body_limits: BodyLimits = field(default_factory=lambda: BodyLimits(max_bytes=1_000_000, timeout_s=5.0))
     stores: dict[str, bool] = field(default_factory=lambda: {"redis": True, "postgres": True})
     max_in_flight: int = 8
+    socket_idle_s: float = 600.0
     max_pixels: int = 1_000_000
     log_stream: io.BytesIO = field(default_factory=io.BytesIO)
 
@@ -274,6 +278,7 @@ class House:
             metrics=self.metrics,
             log=create_log("debug", self.log_stream),
             public_url="https://api.example.com",
+            socket_idle_s=self.socket_idle_s,
         )
         return assemble(doors, lifespan=_closing(pipeline))
 

@@ -22,6 +22,7 @@ from control_plane.redis import create_redis
 from control_plane.settings import Settings, load_settings
 from control_plane.usage.event import UsageEvent, decode
 from control_plane.usage.stream import FIELD, STREAM
+from deploy.embedded.api import socket_options
 from tests.control_plane.eventually import eventually
 from tests.control_plane.fakes import ROOT, picture
 
@@ -105,6 +106,7 @@ async def events_in(redis: "Redis") -> list[UsageEvent]:
 def process(environment: Mapping[str, str], *, socket: Path, log: Path) -> Iterator[httpx.AsyncClient]:
     """An API process as `make up` starts it; gives a client of its unix socket."""
     argv = [sys.executable, "-m", "uvicorn", "control_plane.app:create_app_from_environment", "--factory", "--uds", str(socket)]
+    argv += socket_options(10_000_000)
     argv += ["--lifespan", "on", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3"]
     plain = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with log.open("wb") as out:

@@ -43,6 +43,7 @@ def speaking() -> dict[str, Any]:
         "is_action_tensor": "is_action",
         "logprob_tensor": "logprob",
         "entropy_tensor": "entropy",
+        "vocabulary": 256,
     }
     return facts
 

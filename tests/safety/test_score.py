@@ -73,3 +73,4 @@ def test_digits_are_added_only_where_they_are_needed() -> None:
     assert rounded_value(0.866025, 0.25) == 0.866
     assert rounded_value(0.2500000037, 0.25) == 0.250000004
     assert rounded_value(-0.0001, None) == -0.0001
+    assert rounded_value(math.nextafter(1.0, 2.0), 1.0) == math.nextafter(1.0, 2.0)

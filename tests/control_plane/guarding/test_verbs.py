@@ -1,5 +1,9 @@
 """A change of a customer's layer reaches a process that would otherwise believe what it has for an hour."""
 
+from dataclasses import replace
+
+from control_plane.audit.reading import Filter, read_lines
+from control_plane.audit.record import By
 from control_plane.guarding.fields import LimitFields, Settings
 from control_plane.guarding.verbs import Content, Wish, all_profiles, change_settings, read_settings
 from control_plane.identity.revocation import RevocationListener
@@ -44,6 +48,20 @@ async def test_an_announced_change_is_heard_at_once_and_so_is_its_end(stores: St
         await change_settings(stores, customer.customer.id, wish(Content()), profiles=PROFILES)
         await eventually(is_none)
         await listener.stop()
+
+
+async def test_every_change_is_a_line_of_the_audit_log(stores: Stores) -> None:
+    customer = (await a_customer(stores)).customer
+    named = replace(stores, by=By(actor="operator opr_1", request_id="inf_1"))
+    for content in (SLOW, SLOW, Content()):
+        await change_settings(named, customer.id, wish(content), profiles=PROFILES)
+    lines = await read_lines(stores.engine, Filter(customer_id=customer.id, actor="operator opr_1"), limit=10)
+    assert [(line.action, line.after["version"], line.request_id) for line in lines] == [
+        ("safety.clear", 2, "inf_1"),
+        ("safety.set", 1, "inf_1"),
+    ]
+    assert lines[1].after["settings"]["robots"]["franka_panda"] == {"linear_speed_m_per_s": 0.1}
+    assert lines[0].before == lines[1].after
 
 
 async def test_without_redis_a_change_is_stored_and_said_to_be_unannounced(stores_without_redis: Stores) -> None:

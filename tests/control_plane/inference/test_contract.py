@@ -87,7 +87,7 @@ def test_the_first_camera_may_be_named_instead_of_image() -> None:
 
 def test_pictures_come_in_the_manifests_order() -> None:
     observation = contract(TWO_CAMERAS).check(inquiry(image=None, images={"wrist": b"w", "front": b"f"}), principal())
-    assert [picture.encoded for picture in observation.pictures] == [b"f", b"w"]
+    assert [picture.data for picture in observation.pictures] == [b"f", b"w"]
 
 
 def test_an_optional_camera_that_is_absent_is_left_out() -> None:

@@ -11,6 +11,7 @@ from control_plane.policies.tensors import (
     action_of,
     canary_inputs,
     chosen_tensors,
+    entropy_of,
     outputs_wanted,
     picture_tensors,
     state_tensors,
@@ -84,8 +85,34 @@ def spoken(is_action: list[int], **changes: object) -> dict[str, Tensor]:
     }
 
 
-def test_both_the_action_and_whether_it_was_spoken_are_asked_for() -> None:
-    assert outputs_wanted(manifest(speaking())) == ("action", "is_action")
+def entropies(*values: float, **changes: object) -> dict[str, Tensor]:
+    facts = {"name": "entropy", "datatype": "FP32", "shape": (1, 7), "data": np.array(values, np.float32).tobytes(), **changes}
+    return {"entropy": Tensor(**facts)}  # type: ignore[arg-type]  # one wrong fact at a time
+
+
+def test_how_unsure_each_token_was_comes_with_over_how_many_ids() -> None:
+    found = entropy_of(manifest(speaking()), entropies(0, 1, 2, 3, 4, 5, 0.5))
+    assert found is not None
+    assert (list(found.entropy_nats), found.bin_count) == ([0, 1, 2, 3, 4, 5, 0.5], 256)
+
+
+@pytest.mark.parametrize("wrong", [{"data": b""}, {"datatype": "FP64"}, {"shape": (1, 8)}, {"name": "other"}])
+def test_broken_entropies_are_a_wrong_answer(wrong: dict[str, object]) -> None:
+    answer = entropies(*[0.0] * 7, **wrong)
+    with pytest.raises(WrongAnswer):
+        entropy_of(manifest(speaking()), {tensor.name: tensor for tensor in answer.values()})
+
+
+def test_a_policy_without_tokens_or_a_bundle_that_does_not_say_how_many_has_none() -> None:
+    facts = speaking()
+    del facts["tokens"]["vocabulary"]
+    assert entropy_of(manifest(facts), {}) is None
+    assert outputs_wanted(manifest(facts)) == ("action", "is_action")
+    assert entropy_of(MANIFEST, {}) is None
+
+
+def test_the_action_whether_it_was_spoken_and_how_surely_are_asked_for() -> None:
+    assert outputs_wanted(manifest(speaking())) == ("action", "is_action", "entropy")
     assert outputs_wanted(MANIFEST) == ("action",)
 
 

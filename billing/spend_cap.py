@@ -1,0 +1,46 @@
+"""How many requests a spend cap leaves room for: a sum of money as a number of requests, so that one counter can hold it.
+
+Exact: one request more than `most_billable` says would cost more than the cap. Knows no customer and no store.
+"""
+
+from decimal import ROUND_CEILING, Decimal
+
+from billing.charge import round_cents
+
+_ALL_BASIS_POINTS = 10_000
+_HALF = Decimal("0.5")
+
+
+def most_billable(
+    cap_cents: int, *, fixed_cents: int, per_request_cents: Decimal, included: int = 0, discount_basis_points: int = 0
+) -> int | None:
+    """The most billable requests of a month whose charge is at most the cap. None: requests cost nothing.
+
+    `fixed_cents` is what the month costs before any request is metered; `included` requests cost nothing more, so they fit under
+    any cap, also one below what is fixed.
+    """
+    if not per_request_cents or discount_basis_points >= _ALL_BASIS_POINTS:
+        return None
+    room_cents = _before_discount(cap_cents, discount_basis_points) - fixed_cents
+    if room_cents < 0:
+        return included
+    # The line is rounded to whole cents and the room is whole: up to half a cent more than the room still rounds down to it.
+    exact = (room_cents + _HALF) / per_request_cents
+    fitting = int(exact.to_integral_value(ROUND_CEILING)) - 1  # exactly half a cent more rounds up
+    return included + fitting
+
+
+def _before_discount(cap_cents: int, basis_points: int) -> int:
+    """The largest sum that is at most the cap when the discount is taken off."""
+    if not basis_points:
+        return cap_cents
+    gross = cap_cents * _ALL_BASIS_POINTS // (_ALL_BASIS_POINTS - basis_points)
+    while _discounted(gross + 1, basis_points) <= cap_cents:
+        gross += 1
+    while _discounted(gross, basis_points) > cap_cents:
+        gross -= 1
+    return gross
+
+
+def _discounted(cents: int, basis_points: int) -> int:
+    return cents - round_cents(Decimal(cents * basis_points) / _ALL_BASIS_POINTS)

@@ -1,0 +1,49 @@
+"""A spend cap as a number of requests: never a cent too much, never a request too few."""
+
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.charge import monthly_charge_cents, round_cents
+from billing.spend_cap import most_billable
+from billing.tiers import Tier, tier_terms
+
+CENTS = st.integers(min_value=0, max_value=10**9)
+PRICES = st.decimals(min_value=Decimal("0.0001"), max_value=Decimal(1000), places=4)
+
+
+def charge(requests: int, fixed_cents: int, price: Decimal, included: int, basis_points: int) -> int:
+    """What the month costs, as an invoice adds it up."""
+    gross = fixed_cents + round_cents(price * max(0, requests - included))
+    return gross - round_cents(Decimal(gross * basis_points) / 10_000)
+
+
+@given(CENTS, CENTS, PRICES, st.integers(0, 10**6), st.integers(0, 9_999))
+def test_the_most_costs_at_most_the_cap_and_many_more_cost_more(
+    cap: int, fixed: int, price: Decimal, included: int, basis_points: int
+) -> None:
+    most = most_billable(cap, fixed_cents=fixed, per_request_cents=price, included=included, discount_basis_points=basis_points)
+    assert most is not None
+    if charge(included, fixed, price, included, basis_points) > cap:
+        assert most == included  # they cost nothing more
+        return
+    assert charge(most, fixed, price, included, basis_points) <= cap
+    assert charge(most + 1, fixed, price, included, basis_points) > cap
+
+
+def test_the_enterprise_example() -> None:
+    terms = tier_terms()[Tier.ENTERPRISE]
+    most = most_billable(286_450, fixed_cents=terms.monthly_cents, per_request_cents=terms.per_request_cents)
+    assert most == 36_450
+    assert monthly_charge_cents(Tier.ENTERPRISE, most) == 286_450
+
+
+def test_where_requests_cost_nothing_there_is_nothing_to_cap() -> None:
+    assert most_billable(0, fixed_cents=50_000, per_request_cents=Decimal(0)) is None
+    assert most_billable(0, fixed_cents=50_000, per_request_cents=Decimal(1), discount_basis_points=10_000) is None
+
+
+def test_a_cap_below_the_fee_leaves_what_is_included() -> None:
+    assert most_billable(100, fixed_cents=250_000, per_request_cents=Decimal(1)) == 0
+    assert most_billable(100, fixed_cents=250_000, per_request_cents=Decimal(1), included=500) == 500
