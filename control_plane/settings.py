@@ -107,6 +107,11 @@ class Settings(StoreSettings):
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
     socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
+    triton_in_flight: int = Field(
+        default=16,
+        ge=1,
+        description="Requests of one API process at one Triton replica and policy; beyond it the fair queue begins.",
+    )
     max_in_flight: int = Field(default=64, ge=1, description="Requests one API process works on before it sheds load.")
 
     # Journal and recorder
