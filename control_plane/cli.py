@@ -35,14 +35,28 @@ STATE_DIR = variable("state_dir")
 # database of the other would make keys that nobody accepts.
 _STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pepper"))
 
+
+def _database_url() -> str:
+    return str(_store_settings(os.environ).database_url)
+
+
+def _redis_url() -> str:
+    return str(_store_settings(os.environ).redis_url)
+
+
+def _objects_url() -> str | None:
+    url = _store_settings(os.environ).object_store_url
+    return None if url is None else url.get_secret_value()
+
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
+app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
 app.add_typer(mails, name="mails")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
-app.add_typer(create_usage_commands(lambda: str(_store_settings(os.environ).database_url)), name="usage")
 
 
 @app.callback()

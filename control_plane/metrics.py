@@ -5,6 +5,7 @@ adds them up. No customer label: customers are counted in SQL. Names and labels 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,6 +28,18 @@ class FleetMetrics:
     retries: Counter
     waiting: Gauge
     shed: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookkeepingMetrics:
+    """What is compared, corrected and archived behind the money."""
+
+    reconcile_difference: Gauge
+    reconcile_at: Gauge
+    archive_days: Counter
+    repairs: Counter
+    violations: Gauge
+    checked_at: Gauge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +66,7 @@ class Metrics:
     stream_length: Gauge
     stream_oldest_age: Gauge
     dead_letters: Counter
-    reconcile_difference: Gauge
-    reconcile_at: Gauge
+    bookkeeping: BookkeepingMetrics
     mails: Counter
 
 
@@ -94,11 +106,23 @@ def create_metrics() -> Metrics:
         stream_length=_latest("vla_stream_length", "Usage events waiting in the stream.", r),
         stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
         dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
+        bookkeeping=_bookkeeping_metrics(r),
+        mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
+    )
+
+
+def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
+    return BookkeepingMetrics(
         reconcile_difference=_latest(
             "vla_reconcile_difference", "Roll-up rows that differed from the log when last compared.", r
         ),
         reconcile_at=_latest("vla_reconcile_timestamp_seconds", "When roll-ups and log were last compared.", r),
-        mails=Counter("vla_mails", "Attempts to send an e-mail, by how they ended.", ["outcome"], registry=r),
+        archive_days=_by(r, "vla_archive_days", "Days of the log that left the database, and months that could not.", "result"),
+        repairs=_by(r, "vla_reconcile_repairs", "What reconciliation corrected from the rows.", "what"),
+        violations=_latest(
+            "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
+        ),
+        checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
     )
 
 
@@ -136,9 +160,9 @@ def _by(registry: CollectorRegistry, name: str, documentation: str, label: str) 
     return Counter(name, documentation, [label], registry=registry)
 
 
-def _latest(name: str, documentation: str, registry: CollectorRegistry) -> Gauge:
+def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:
     """A gauge that any process may set for all of them: the newest value counts."""
-    return Gauge(name, documentation, registry=registry, multiprocess_mode="mostrecent")
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="mostrecent")
 
 
 def render(metrics: Metrics) -> bytes:

@@ -107,6 +107,9 @@ class Settings(StoreSettings):
     # Journal and recorder
     spool_dir: Path = Field(description="Folder where usage events wait, fsynced, while Redis is away.")
     recorder_batch_rows: int = Field(default=1000, ge=1, description="Most usage events the recorder stores in one transaction.")
+    log_retention_days: int = Field(
+        default=90, ge=1, description="Days after the end of a closed month until its log rows move to the object store."
+    )
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from functools import partial
 
 from redis.asyncio import Redis
@@ -24,12 +24,13 @@ from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
+from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
+from control_plane.usage.nightly import Stores, reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.recent import Recent
-from control_plane.usage.reconcile import reconcile
 from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
 from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
@@ -43,6 +44,7 @@ RECONCILE_TIMEOUT_S = 600.0
 RECONCILE_AT = time(0, 10)
 RECONCILE_FIRST_AFTER_S = 60.0
 RECONCILE_RETRY_S = 300.0
+ARCHIVE_AT = time(2, 40)
 MEASURE_EVERY_S = 2.0
 REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
@@ -113,7 +115,7 @@ class Repeated:
     async def _attempt(self) -> bool:
         try:
             await self._step()
-        except (*STORES_AWAY, DatabaseAwayError, SQLAlchemyError, SpoolError) as error:
+        except (*STORES_AWAY, DatabaseAwayError, SQLAlchemyError, SpoolError, ObjectStoreAwayError) as error:
             if not self._is_waiting:
                 self._log.warning("duty waits", error=type(error).__name__, detail=str(error))
             self._is_waiting = True
@@ -146,7 +148,9 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    nightly = repeated("reconcile", partial(reconcile_recent, engine, metrics, log))
+    patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
+    stores = Stores(engine=engine, connect=patient, redis=redis)
+    nightly = repeated("reconcile", partial(reconcile_recent, stores, metrics, log))
     mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     duties: dict[str, Duty] = {
         "record": recorder.run,
@@ -154,6 +158,7 @@ def create_worker(settings: Settings) -> Worker:
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
         "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
+        "archive": partial(repeated("archive", partial(archive_due, settings, metrics, log)).run_nightly, ARCHIVE_AT),
         "mail": partial(mail.run_every, MAIL_EVERY_S),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
@@ -194,15 +199,19 @@ async def _keep_partitions(open_connection: Connect, days: int) -> None:
         await connection.close()
 
 
-async def reconcile_recent(engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> None:
-    """Compares the month of yesterday, and the current one too when it has turned; sets the gauges and logs each difference."""
-    now = datetime.now(UTC)
-    months = {instant.date().replace(day=1) for instant in (now - timedelta(days=1), now)}
-    differences = [difference for month in sorted(months) for difference in await reconcile(engine, month)]
-    for difference in differences:
-        log.error("roll-up differs from the log", roll_up=difference.roll_up, starts_on=str(difference.starts_on))
-    metrics.reconcile_difference.set(len(differences))
-    metrics.reconcile_at.set(now.timestamp())
+async def archive_due(settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> None:
+    """Moves the months that are due out of the database; without an object store everything stays."""
+    if settings.object_store_url is None:
+        return
+    from control_plane.usage.archive.retention import Archivist  # pyarrow is slow to load, and only this duty needs it
+
+    objects = create_objects(settings.object_store_url.get_secret_value())
+    try:
+        open_connection = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-archive")
+        archivist = Archivist(connect=open_connection, objects=objects, metrics=metrics, log=log)
+        await archivist.run(settings.log_retention_days)
+    finally:
+        await objects.aclose()
 
 
 def _own_name() -> str:

@@ -103,6 +103,7 @@ def command_of(family: str) -> Callable[..., None]:
                 checkpoint=checkpoint,
                 name=name,
                 robots=_robots(family, robot),
+                robots_are_assumed=robot is None,
                 unnorm_keys=None if unnorm_key is None else tuple(unnorm_key),
                 control_hz=control_hz,
                 licence=licence,

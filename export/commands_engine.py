@@ -94,9 +94,9 @@ def _show(added: Added, precision: str, where: Path) -> None:
         console.print(f"{one.tensor} played in {precision}: differs by at most {one.max_abs_difference:.2e}{share}", markup=False)
     for variant in added.variants:
         plan = variant.plan
-        if plan is not None:
-            layers = ", ".join(f"{count} {kind}" for kind, count in plan.precision_layers.items())
-            console.print(f"{variant.files[0]}: {plan.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
+        for graph in () if plan is None else plan.graphs:
+            layers = ", ".join(f"{count} {kind}" for kind, count in graph.precision_layers.items())
+            console.print(f"{graph.file}: {graph.bytes / 1e6:,.1f} MB, layers {layers}", markup=False)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from export.parity import Arrays
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]  # indices of examples
 BACKEND = Path(__file__).parent / "python_backend"
+# Files that a runner loads from its own folder; they are served beside it.
+_PARTS = {"openvla_decode": ("openvla_steps",), "openvla_plans": ("openvla_steps", "tensorrt_engine")}
 
 
 class Runner(Protocol):
@@ -52,6 +54,11 @@ def runner_file(variant: Variant) -> Path:
     if not path.is_file():
         raise RunnerUnavailable(f"variant {variant.name}: there is no runner {variant.runner!r} in export/python_backend")
     return path
+
+
+def parts_of(variant: Variant) -> tuple[Path, ...]:
+    """The files that a variant's runner wants beside itself."""
+    return tuple(BACKEND / f"{name}.py" for name in _PARTS.get(variant.runner, ()))
 
 
 def open_runner(file: Path, folder: Path, variant: Variant) -> Runner:

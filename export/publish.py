@@ -18,7 +18,7 @@ from export.card import text_of
 from export.contract.manifest import MANIFEST_FILE, Manifest, ManifestError, faults_of, load_manifest
 from export.contract.tokenize import InstructionTokenizer
 from export.golden import Golden, load_golden
-from export.in_process import BACKEND, runner_file
+from export.in_process import BACKEND, parts_of, runner_file
 from export.parity import Agreement
 from export.place import naming, put, refuse_foreign, refuse_full_disk, refuse_other, workplace
 from export.policies.adapter import Policy
@@ -128,6 +128,8 @@ def _finish(fresh: Path, manifest: Manifest, golden: Golden, *, proven: Proofs) 
         InstructionTokenizer(fresh, manifest.instruction)  # refuses a tokenizer that contradicts the manifest
     _copy(BACKEND / bundle.SHELL_FILE, served / bundle.SHELL_FILE)
     _copy(runner_file(manifest.served_variant), served / bundle.RUNNER_FILE)
+    for part in parts_of(manifest.served_variant):
+        _copy(part, served / part.name)
     measured, proofs = prove_variants(manifest, golden, served, proven=proven)
     config = config_of(measured)
     _write(fresh / bundle.CONFIG_FILE, config.text())

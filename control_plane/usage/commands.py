@@ -8,11 +8,12 @@ from typing import Annotated, TypeVar
 import asyncpg
 import typer
 
-from control_plane.db import connect, create_engine, database_errors
+from control_plane.db import connect, database_errors
+from control_plane.usage.archive.commands import audit
 from control_plane.usage.dead_letters import KeptLetter, Reason, newest, take_out
 from control_plane.usage.inference_logs import Outcome
 from control_plane.usage.intake import Intake
-from control_plane.usage.reconcile import Difference, reconcile
+from control_plane.usage.look import Places, look
 from control_plane.usage.request_id import public_form
 
 TIMEOUT_S = 600.0
@@ -20,21 +21,29 @@ TIMEOUT_S = 600.0
 _T = TypeVar("_T")
 
 
-def create_commands(database_url: Callable[[], str]) -> typer.Typer:
-    """The sub-commands; the database is asked for only when one of them runs. Raise DatabaseAwayError when it is away."""
+def create_commands(
+    database_url: Callable[[], str],
+    objects_url: Callable[[], str | None] = lambda: None,
+    redis_url: Callable[[], str | None] = lambda: None,
+) -> typer.Typer:
+    """The sub-commands; the stores are asked for only when one of them runs. Raise DatabaseAwayError when it is away."""
     commands = typer.Typer(no_args_is_help=True, help="Check what was metered.")
 
     @commands.command("reconcile")
     def compare(
         month: Annotated[str | None, typer.Option(help="UTC month as YYYY-MM; the current one if left out.")] = None,
+        repair: Annotated[
+            bool, typer.Option("--repair", help="Make roll-ups again from the rows, and set Redis counters.")
+        ] = False,
     ) -> None:
-        """Compare the roll-ups of a month with its log rows. Ends with 1 if they differ."""
+        """Compare a month's rows, roll-ups and (for the current one) Redis counters. Ends with 1 if they differ."""
         chosen = datetime.now(UTC).date() if month is None else _month(month)
-        differences = asyncio.run(_reconcile(database_url(), chosen))
-        for difference in differences:
-            typer.echo(_difference_line(difference))
-        typer.echo(f"{chosen:%Y-%m}: {len(differences)} roll-up rows differ from the log")
-        raise typer.Exit(1 if differences else 0)
+        look(Places(database_url=database_url(), redis_url=redis_url()), chosen, is_repairing=repair)
+
+    @commands.command("audit")
+    def audit_(month: Annotated[str, typer.Option(help="UTC month as YYYY-MM.")]) -> None:
+        """Derive a month again from its archived files; compare with roll-ups and invoices. Ends with 1 if anything differs."""
+        audit(database_url(), objects_url(), _month(month))
 
     @commands.command("dead-letters")
     def letters(limit: Annotated[int, typer.Option(min=1, help="Show at most this many, newest first.")] = 50) -> None:
@@ -58,15 +67,6 @@ def _month(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a month like 2026-11", param_hint="--month") from None
 
 
-async def _reconcile(database_url: str, month: date) -> tuple[Difference, ...]:
-    engine = create_engine(database_url, pool_size=1, timeout_s=TIMEOUT_S)
-    try:
-        with database_errors():
-            return await reconcile(engine, month)
-    finally:
-        await engine.dispose()
-
-
 async def retry(database: "asyncpg.Connection", reason: Reason) -> Outcome:
     """Takes the letters with that reason in again, all in one transaction."""
     async with database.transaction():
@@ -80,11 +80,6 @@ async def _with_database(database_url: str, work: Callable[["asyncpg.Connection"
             return await work(database)
         finally:
             await database.close()
-
-
-def _difference_line(difference: Difference) -> str:
-    counts = ", ".join(f"{name} {kept} but {raw} in the log" for name, (raw, kept) in difference.counts.items())
-    return f"{difference.roll_up} {difference.starts_on} customer {difference.customer_id}: {counts}"
 
 
 def _letter_line(letter: KeptLetter) -> str:

@@ -42,7 +42,7 @@ class Intake:
             return rows, []
         self._days |= await ensure_partitions(connection, missing)
         homeless = [row for row in rows if row.occurred_at.date() not in self._days]
-        letters = [_letter(row, Reason.NO_PARTITION, "its day was detached") for row in homeless]
+        letters = [_letter(row, Reason.NO_PARTITION, "its day was archived or detached") for row in homeless]
         return [row for row in rows if row.occurred_at.date() in self._days], letters
 
 

@@ -28,18 +28,19 @@ def days_ahead(today: date, *, count: int) -> list[date]:
 async def ensure_partitions(connection: "asyncpg.Connection", days: Collection[date]) -> frozenset[date]:
     """Makes the missing partitions in one transaction. Returns the days that have one.
 
-    Missing from the answer is a day whose table was detached (kept as an archive): attaching it again is a person's call.
+    Missing from the answer is a day that was archived, or whose table a person detached: it is never made a second time.
     """
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_ID)
-        attached = await _attached(connection, days)
-        for day in sorted(set(days) - attached.keys()):
+        there = await attached(connection, days)
+        archived = await _archived(connection, set(days) - there.keys())
+        for day in sorted(set(days) - there.keys() - archived):
             await _make(connection, day)
-    return frozenset(day for day in days if attached.get(day, True))
+    return frozenset(day for day in days if there.get(day, True) and day not in archived)
 
 
-async def _attached(connection: "asyncpg.Connection", days: Collection[date]) -> dict[date, bool]:
+async def attached(connection: "asyncpg.Connection", days: Collection[date]) -> dict[date, bool]:
     """For each day whose table exists: is it part of the log?"""
     rows = await connection.fetch(
         """
@@ -52,6 +53,14 @@ async def _attached(connection: "asyncpg.Connection", days: Collection[date]) ->
     )
     by_name = {row["relname"]: row["is_attached"] for row in rows}
     return {day: by_name[name] for day in days if (name := partition_name(day)) in by_name}
+
+
+async def _archived(connection: "asyncpg.Connection", days: Collection[date]) -> frozenset[date]:
+    """Days that left the database: a new table for one would take an old event for a new one, and bill it twice."""
+    if not days:
+        return frozenset()
+    rows = await connection.fetch("SELECT day FROM usage_archive WHERE day = ANY ($1::date[])", list(days))
+    return frozenset(row["day"] for row in rows)
 
 
 async def _make(connection: "asyncpg.Connection", day: date) -> None:

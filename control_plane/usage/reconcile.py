@@ -1,7 +1,8 @@
 """The invariant of metering: the roll-ups say exactly what the rows say. Runs nightly in production and in the tests.
 
 Counts a month again from `inference_logs` and compares it with `usage_days` and `usage_months`, in one statement and so in one
-snapshot, while recorders are at work. Repairs nothing.
+snapshot, while recorders are at work. Days that left the database are taken from `usage_days` (their own proof is
+`vlaapi usage audit`). Repairs nothing: `repair` does.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in COUNTS)
 def _compared(raw: str, kept: str, period: str) -> str:
     """Pairs of what the rows and what the roll-up say about one customer and period, where they differ."""
     pairs = ", ".join(f"COALESCE(raw.{name}, 0) AS raw_{name}, COALESCE(kept.{name}, 0) AS kept_{name}" for name in COUNTS)
-    raw_counts, kept_counts = (", ".join(f"{side}.{name}" for name in COUNTS) for side in ("raw", "kept"))
+    raw_counts, kept_counts = (", ".join(f"COALESCE({side}.{name}, 0)" for name in COUNTS) for side in ("raw", "kept"))
     return f"""
         SELECT '{kept}' AS roll_up, customer_id, {period} AS starts_on, {pairs}
         FROM {raw} AS raw FULL JOIN (
@@ -33,8 +34,11 @@ _DIFFERENCES = f"""
     WITH raw_days AS (
         SELECT customer_id, {DAY} AS day, {COUNTED} FROM inference_logs
         WHERE timestamp >= (:first)::timestamp AT TIME ZONE 'UTC' AND timestamp < (:beyond)::timestamp AT TIME ZONE 'UTC'
-              AND NOT is_test
+          AND NOT is_test AND {DAY} NOT IN (SELECT day FROM usage_archive)
         GROUP BY 1, 2
+        UNION ALL
+        SELECT customer_id, day, {", ".join(COUNTS)} FROM usage_days
+        WHERE day >= :first AND day < :beyond AND day IN (SELECT day FROM usage_archive)
     ), raw_months AS (
         SELECT customer_id, {MONTH_OF_DAY} AS month, {_SUMS} FROM raw_days GROUP BY 1, 2
     )

@@ -29,17 +29,34 @@ class ShapeRange(Fact):
         return self
 
 
+class PlannedGraph(Fact):
+    """One graph of a plan: what it was built from, and what came out."""
+
+    file: FileName  # the plan's
+    profiles: Annotated[tuple[dict[str, ShapeRange], ...], Field(min_length=1)]  # by input
+    onnx_sha256: Sha256
+    bytes: PositiveInt  # of the plan's file
+    precision_layers: dict[str, int]  # how many layers run in each precision, as the built engine reports it
+
+
 class Plan(Fact):
-    """What a TensorRT plan was built from and for; it loads nowhere else."""
+    """What TensorRT built a variant for, a plan per graph of the policy; it loads nowhere else."""
 
     flavour: Literal["tensorrt", "tensorrt_rtx"]
     version: NonEmpty  # of TensorRT
     gpu: NonEmpty  # as the driver names it
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
-    profiles: Annotated[tuple[dict[str, ShapeRange], ...], Field(min_length=1)]  # by input
-    onnx_sha256: Sha256
-    bytes: PositiveInt  # of the plan's file
-    precision_layers: dict[str, int]  # how many layers run in each precision, as the built engine reports it
+    graphs: Annotated[tuple[PlannedGraph, ...], Field(min_length=1)]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(graph.bytes for graph in self.graphs)
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest that every graph has a profile for."""
+        return min(max(min(shape.max[0] for shape in one.values()) for one in graph.profiles) for graph in self.graphs)
 
 
 class Variant(Fact):

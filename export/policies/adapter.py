@@ -28,6 +28,7 @@ class CheckpointOptions:
     checkpoint: Path
     name: str
     robots: tuple[str, ...]
+    robots_are_assumed: bool = False  # the family's own, because the operator named none
     unnorm_keys: tuple[str, ...] | None = None  # all of them
     control_hz: float | None = None
     licence: str | None = None

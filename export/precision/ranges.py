@@ -5,9 +5,11 @@ with one more output per value: its largest magnitude. It decides nothing.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from export import onnx_file
 from export.onnx_session import open_session
@@ -20,18 +22,35 @@ BATCH = 8
 
 def ranges(source: Path, inputs: Arrays, scratch: Path) -> dict[str, float]:
     """The largest magnitude by value name, over all examples (batch first). Writes only into `scratch`."""
-    model = read(source)
-    names = _Probe(model).names()
-    path = scratch / "ranges.onnx"
-    onnx_file.save(model, path)
-    session = open_session(path, is_optimised=False)
-    count = len(next(iter(inputs.values())))
-    found = np.zeros(len(names))
-    for start in range(0, count, BATCH):
-        answers = session.run(list(names), {name: values[start : start + BATCH] for name, values in inputs.items()})
-        found = np.maximum(found, [float(np.max(answer)) for answer in answers])
-    given = {name: float(np.abs(values).max()) for name, values in inputs.items() if values.dtype == np.float32}
-    return given | dict(zip(names.values(), found.tolist(), strict=True))
+    watched = Watched(source, scratch)
+    for start in range(0, len(next(iter(inputs.values()))), BATCH):
+        watched.run([], {name: values[start : start + BATCH] for name, values in inputs.items()})
+    return watched.largest
+
+
+class Watched:
+    """A session of a graph that answers as usual and remembers how large every value was. Writes only into `scratch`."""
+
+    def __init__(self, source: Path, scratch: Path) -> None:
+        model = read(source)
+        self._names = _Probe(model).names()
+        path = scratch / f"ranges.{source.name}"
+        onnx_file.save(model, path)
+        self._session = open_session(path, is_optimised=False)
+        self.largest: dict[str, float] = {}
+
+    def run(self, outputs: list[str], inputs: Arrays) -> list[NDArray[Any]]:
+        """What ONNX Runtime's session answers."""
+        answers = self._session.run([*outputs, *self._names], inputs)
+        for name, answer in zip(self._names.values(), answers[len(outputs) :], strict=True):
+            self._note(name, float(np.max(answer)))
+        for name, values in inputs.items():
+            if values.dtype == np.float32:
+                self._note(name, float(np.abs(values).max()))
+        return list(answers[: len(outputs)])
+
+    def _note(self, name: str, magnitude: float) -> None:
+        self.largest[name] = max(self.largest.get(name, 0.0), magnitude)
 
 
 class _Probe:

@@ -1,11 +1,13 @@
-"""Runs OpenVLA's three graphs with ONNX Runtime: read pictures and words, continue token by token, look the action up.
+"""Runs OpenVLA's three graphs with ONNX Runtime, in the order that `openvla_steps.py` beside it says.
 
 Copied into the version's folder as `runner.py`; Triton's shell and `vlaapi export verify` load the same file, so what is proven
 is what is served. Keys and values live in one block per run, as long as prompt and answer together. numpy and onnxruntime only.
 """
 
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,70 +17,69 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NEXT = ["token", "logprob", "entropy", "embedding", "present"]
 
 
+def _beside(name: str) -> Any:
+    """The file of that name in this folder, compiled from its text: bytecode in `__pycache__` is in no manifest."""
+    path = Path(__file__).with_name(f"{name}.py")
+    module = types.ModuleType(name)
+    exec(compile(path.read_bytes(), path, "exec"), module.__dict__)  # noqa: S102 -- a file of the bundle, hashed like this one
+    return module
+
+
+_steps = _beside("openvla_steps")
+
+
 class Runner:
-    """Parameters: `buckets` ("24,32"), `pad_id`, and `provider` ("cpu" or "cuda"), `device_id`, `intra_op_threads` (1)."""
+    """Parameters: `buckets` ("24,32"), `pad_id`, and `provider` ("cpu" or "cuda"), `device_id`, `intra_op_threads` (1).
+
+    `graphs` are the sessions by file; whoever wants to watch what passes between them may put another with the same `run` there.
+    """
 
     # What a run raises for a bad input (an id outside the vocabulary, say); anything else is a fault here and fails the batch.
     ERRORS = (ValueError, runtime.Fail, runtime.InvalidArgument, runtime.RuntimeException, runtime.NotImplemented)
 
     def __init__(self, folder: Path, parameters: dict[str, str]) -> None:
         """Loads the graphs of `folder`. Raises KeyError for a missing parameter, ONNX Runtime's errors for a broken file."""
-        self._buckets = [int(bucket) for bucket in parameters["buckets"].split(",")]
-        self._pad_id = int(parameters["pad_id"])
-        self._prompt = _session(folder / "prompt.onnx", parameters)
-        self._continue = _session(folder / "continue.onnx", parameters)
-        self._act = _session(folder / "act.onnx", parameters)
-        self._tokens = _shape(self._act, "tokens")[1]
-        _, self._layers, _, self._groups, _, self._head_dim = _shape(self._continue, "past")
+        self.graphs: dict[str, Any] = {
+            name: _session(folder / name, parameters) for name in ("prompt.onnx", "continue.onnx", "act.onnx")
+        }
+        self._decoding = _steps.Decoding(
+            buckets=tuple(map(int, parameters["buckets"].split(","))),
+            pad_id=int(parameters["pad_id"]),
+            tokens=_shape(self.graphs["act.onnx"], "tokens")[1],
+        )
+        self._memory = _shape(self.graphs["continue.onnx"], "past")
 
     def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """`image`, `instruction_ids`, `unnorm_index` by name, batch first; all are cut to the bucket of the longest prompt."""
-        if inputs["instruction_ids"].min() < 0 or inputs["unnorm_index"].min() < 0:
-            raise ValueError("negative ids would count from the end")
-        words = {"image": inputs["image"], "instruction_ids": self._cut(inputs["instruction_ids"])}
-        embeddings, is_real = self._prompt.run(["embeddings", "is_real"], words)
-        tokens, logprobs, entropies = self._decode(embeddings, is_real)
-        asked = {"tokens": tokens, "unnorm_index": inputs["unnorm_index"]}
-        action, is_action = self._act.run(["action", "is_action_token"], asked)
-        found = {"action": action, "action_tokens": tokens, "is_action_token": is_action}
-        found |= {"token_logprob": logprobs, "token_entropy": entropies}
-        return [found[name] for name in outputs]
-
-    def _cut(self, ids: np.ndarray) -> np.ndarray:
-        is_word = (ids != self._pad_id).any(axis=0)
-        longest = int(np.flatnonzero(is_word)[-1]) + 1 if is_word.any() else 1
-        return np.ascontiguousarray(ids[:, : next(bucket for bucket in self._buckets if bucket >= longest)])
-
-    def _decode(self, embeddings: np.ndarray, is_real: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The first token sees the prompt and no past (one place that is not real); each further one sees all before it.
-
-        A shorter prompt of the batch leaves places behind it that stay unreal; its tokens go on at its own length.
-        """
-        batch, prompt = is_real.shape
-        length, one = is_real.sum(axis=1, dtype=np.int64), np.ones((batch, 1), dtype=bool)
-        nothing = self._memory(batch, 1, embeddings.dtype)
-        found = [self._next(embeddings, is_real, length - length, nothing, ~one)]
-        memory = self._memory(batch, prompt + self._tokens - 1, embeddings.dtype)
-        memory[:, :, :, :, :prompt] = found[0][4]
-        is_kept = np.zeros((batch, memory.shape[4]), dtype=bool)
-        is_kept[:, :prompt] = is_real
-        for place in range(self._tokens - 1):
-            found.append(self._next(found[-1][3], one, length + place, memory, is_kept))
-            memory[:, :, :, :, prompt + place] = found[-1][4][:, :, :, :, 0]
-            is_kept[:, prompt + place] = True
-        tokens, logprobs, entropies = (np.stack([step[part] for step in found], axis=1) for part in range(3))
-        return tokens, logprobs, entropies
-
-    def _memory(self, batch: int, places: int, dtype: np.dtype) -> np.ndarray:
-        """Zeros, because what is masked is still multiplied."""
-        return np.zeros((batch, self._layers, 2, self._groups, places, self._head_dim), dtype=dtype)
-
-    def _next(
-        self, embeddings: np.ndarray, is_real: np.ndarray, start: np.ndarray, past: np.ndarray, is_real_past: np.ndarray
-    ) -> list[np.ndarray]:
-        asked = {"embeddings": embeddings, "is_real": is_real, "start": start, "past": past, "is_real_past": is_real_past}
-        found: list[np.ndarray] = self._continue.run(_NEXT, asked)
+        """`image`, `instruction_ids`, `unnorm_index` by name, batch first."""
+        found: list[np.ndarray] = self._decoding.answer(self, inputs, outputs)
         return found
+
+    def prompt(self, image: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `openvla_steps.Graphs`, also for the four below."""
+        embeddings, is_real = self.graphs["prompt.onnx"].run(["embeddings", "is_real"], {"image": image, "instruction_ids": ids})
+        self._dtype = embeddings.dtype
+        return embeddings, is_real
+
+    def memory(self, batch: int, *, new: int, earlier: int) -> np.ndarray:  # noqa: ARG002 -- only plans are made per length
+        """A block of its own."""
+        return np.zeros((batch, *self._memory[1:4], earlier, self._memory[5]), dtype=self._dtype)
+
+    def keep(self, memory: np.ndarray, present: np.ndarray, at: int) -> None:
+        """In place."""
+        memory[:, :, :, :, at : at + present.shape[4]] = present
+
+    def next(self, reading: Any, memory: np.ndarray, is_kept: np.ndarray) -> Any:
+        """One run of the graph that holds nearly all weights."""
+        asked = {"embeddings": reading.embeddings, "is_real": reading.is_real, "start": reading.start}
+        found = self.graphs["continue.onnx"].run(_NEXT, asked | {"past": memory, "is_real_past": is_kept})
+        return _steps.Token(**dict(zip(_NEXT, found, strict=True)))
+
+    def act(self, tokens: np.ndarray, unnorm_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One look-up."""
+        action, is_action = self.graphs["act.onnx"].run(
+            ["action", "is_action_token"], {"tokens": tokens, "unnorm_index": unnorm_index}
+        )
+        return action, is_action
 
 
 def _session(path: Path, parameters: dict[str, str]) -> onnxruntime.InferenceSession:

@@ -1,9 +1,9 @@
-"""Which shapes a plan takes: one optimisation profile per prompt length, every one for the same range of batch sizes.
+"""Which shapes a plan takes: an optimisation profile per prompt length and kind of step, all for the same range of batch sizes.
 
 Free axes are found in the ONNX file by name. It needs no TensorRT.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -25,11 +25,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axes:
-    """Sizes of free axes by name. `buckets` are the exact sizes that the axes in `bucketed` take, one profile each."""
+    """Sizes of free axes by name. Each of `cases` says some of them exactly and gets a profile of its own."""
 
     ranges: dict[str, Range]
-    bucketed: str | None = None
-    buckets: tuple[int, ...] = field(default=())
+    cases: tuple[dict[str, int], ...] = ()
 
 
 def free_axes(model: Path) -> dict[str, tuple[int | str, ...]]:
@@ -41,15 +40,10 @@ def free_axes(model: Path) -> dict[str, tuple[int | str, ...]]:
 
 
 def profiles(model: Path, axes: Axes) -> tuple[Profile, ...]:
-    """One per bucket, or a single one. Raises EngineError for a free axis that has no range."""
+    """One per case, or a single one. Raises EngineError for a free axis that has no range."""
     shapes = free_axes(model)
-    if not axes.bucketed or not any(axes.bucketed in shape for shape in shapes.values()):
-        return (_profile(model, shapes, axes.ranges),)
-    found = []
-    for bucket in axes.buckets:
-        exactly = Range(min=bucket, opt=bucket, max=bucket)
-        found.append(_profile(model, shapes, axes.ranges | {axes.bucketed: exactly}))
-    return tuple(found)
+    exact = [{name: Range(min=size, opt=size, max=size) for name, size in case.items()} for case in axes.cases]
+    return tuple(_profile(model, shapes, axes.ranges | case) for case in exact or [{}])
 
 
 def _profile(model: Path, shapes: dict[str, tuple[int | str, ...]], ranges: dict[str, Range]) -> Profile:

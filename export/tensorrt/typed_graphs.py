@@ -14,8 +14,8 @@ from export.contract.manifest import Manifest
 from export.contract.runtime import Variant
 from export.golden import Golden, load_golden
 from export.in_process import answers, groups, open_runner, runner_file
-from export.parity import REFERENCE_PRECISION, Agreement, measure
-from export.precision.ranges import ranges
+from export.parity import REFERENCE_PRECISION, Agreement, Arrays, measure
+from export.precision.ranges import Watched, ranges
 from export.precision.rewrite import Precision
 from export.precision.source import read
 from export.precision.steps import PrecisionError
@@ -50,11 +50,12 @@ def typed_graphs(folder: Path, manifest: Manifest, options: PlanOptions, scratch
     variant, golden = reference_variant(manifest), load_golden(folder)
     served, played = version_folder(folder, manifest), scratch / "played"
     played.mkdir(parents=True)
+    measured = _measured(manifest, variant, golden, (served, scratch)) if _needs_ranges(options) else {}
     files = {}
     for name in _graphs(variant):
         files[name] = scratch / name
         with working(f"writing {name} in {options.precision}"):
-            _write(served / name, (files[name], played / name), options, golden)
+            _write(served / name, (files[name], played / name), options, measured.get(name, {}))
     for name in variant.files:
         if not (played / name).exists() and not name.endswith(".data"):
             shutil.copy(served / name, played / name)
@@ -79,32 +80,41 @@ def _graphs(variant: Variant) -> tuple[str, ...]:
     return tuple(name for name in variant.files if name.endswith(".onnx"))
 
 
-def _write(source: Path, targets: tuple[Path, Path], options: PlanOptions, golden: Golden) -> None:
+def _write(source: Path, targets: tuple[Path, Path], options: PlanOptions, measured: dict[str, float]) -> None:
     typed, played = targets
     if options.precision == FP32 or not products_of(source):
         for target in targets:
             onnx_file.save(read(source), target)
         return
-    recipe = Recipe(precision=Precision(options.precision), keep=options.keep, carried=options.carried)
-    if recipe.needs_ranges:
-        recipe = Recipe(
-            precision=recipe.precision,
-            keep=recipe.keep,
-            carried=recipe.carried,
-            ranges=_ranges(source, golden, typed.parent),
-        )
+    recipe = Recipe(precision=Precision(options.precision), keep=options.keep, carried=options.carried, ranges=measured)
     write(source, typed, recipe)
     write(source, played, recipe, is_played=True)
 
 
-def _ranges(source: Path, golden: Golden, scratch: Path) -> dict[str, float]:
-    wanted = free_axes(source)
-    missing = [name for name in wanted if name not in golden.inputs]
-    if missing:
-        raise PrecisionError(
-            f"{source.name}: {missing[0]} comes from another graph, so there are no examples to measure it with: use bf16"
-        )
-    return ranges(source, {name: golden.inputs[name] for name in wanted}, scratch)
+def _needs_ranges(options: PlanOptions) -> bool:
+    return options.precision != FP32 and Recipe(precision=Precision(options.precision)).needs_ranges
+
+
+def _measured(manifest: Manifest, variant: Variant, golden: Golden, folders: tuple[Path, Path]) -> dict[str, dict[str, float]]:
+    """By graph, how large every value gets on the golden vectors. What passes between graphs is watched while the runner runs."""
+    served, scratch = folders
+    names = [name for name in _graphs(variant) if products_of(served / name)]
+    if len(_graphs(variant)) == 1:
+        return {name: ranges(served / name, _asked(served / name, golden), scratch) for name in names}
+    runner = open_runner(runner_file(variant), served, variant)
+    sessions = getattr(runner, "graphs", None)
+    if sessions is None:
+        raise PrecisionError(f"{variant.runner} does not let its graphs be watched, so nothing measures them: use bf16")
+    watched = {name: Watched(served / name, scratch) for name in names}
+    sessions.update(watched)
+    rows = groups(golden.count, _BATCH)
+    with counted("measuring ranges", len(rows)) as tick:
+        answers(runner, manifest, golden.inputs, rows=rows, tick=tick)
+    return {name: one.largest for name, one in watched.items()}
+
+
+def _asked(source: Path, golden: Golden) -> Arrays:
+    return {name: golden.inputs[name] for name in free_axes(source)}
 
 
 def _played(manifest: Manifest, variant: Variant, golden: Golden, what: tuple[Path, PlanOptions]) -> tuple[Agreement, ...]:

@@ -75,7 +75,7 @@ def config_of(manifest: Manifest, deployment: Deployment | None = None) -> Confi
 def _instances(variant: Variant, given: Deployment) -> Instances:
     needs_gpu = variant.plan is not None or variant.parameters.get("provider") == "cuda"
     gpus = given.gpus or ((0,) if needs_gpu else ())
-    profiles = tuple(range(len(variant.plan.profiles))) if variant.plan is not None and variant.runner in NATIVE else ()
+    profiles = tuple(range(len(variant.plan.graphs[0].profiles))) if variant.plan is not None and variant.runner in NATIVE else ()
     usual = 1 if variant.plan is not None and variant.plan.bytes > HEAVY_PLAN_BYTES else 2
     count = usual if given.instances is None else given.instances
     return Instances(kind=Kind.GPU if gpus else Kind.CPU, count=count, gpus=gpus, profiles=profiles)
@@ -84,7 +84,7 @@ def _instances(variant: Variant, given: Deployment) -> Instances:
 def _largest_batch(variant: Variant) -> int:
     """The largest that a profile of the plan takes, or of the `batches` that a runner prepares."""
     if variant.plan is not None:
-        return max(min(shape.max[0] for shape in profile.values()) for profile in variant.plan.profiles)
+        return variant.plan.largest_batch
     prepared = variant.parameters.get("batches")
     return MAX_BATCH_SIZE if prepared is None else max(map(int, prepared.split(",")))
 

@@ -170,10 +170,15 @@ def test_a_plan_must_agree_with_itself(tmp_path: Path) -> None:
         "version": "11.1.0",
         "gpu": "NVIDIA H200",
         "compute_capability": "9.0",
-        "profiles": [{"instruction_ids": shapes}],
-        "onnx_sha256": "0" * 64,
-        "bytes": 1,
-        "precision_layers": {"bf16": 10},
+        "graphs": [
+            {
+                "file": "model.plan",
+                "profiles": [{"instruction_ids": shapes}],
+                "onnx_sha256": "0" * 64,
+                "bytes": 1,
+                "precision_layers": {"bf16": 10},
+            }
+        ],
     }
     with pytest.raises(ManifestError, match=r"variants\.0\.plan.*min ≤ opt ≤ max"):
         load_manifest(write(tmp_path, facts))

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export.contract.manifest import Manifest, load_manifest
-from export.contract.runtime import Plan, ShapeRange, Variant
+from export.contract.runtime import Plan, PlannedGraph, ShapeRange, Variant
 from export.triton_config import config_of
 from export.triton_config.config import ConfigContradiction, WarmupData
 from export.triton_config.of_manifest import Deployment
@@ -41,10 +41,15 @@ def _planned(*capabilities: str, runner: str = "tensorrt_plan") -> Manifest:
                 version="11.1.0",
                 gpu="a GPU",
                 compute_capability=capability,
-                profiles=(shapes,),
-                onnx_sha256="0" * 64,
-                bytes=1,
-                precision_layers={"bf16": 1},
+                graphs=(
+                    PlannedGraph(
+                        file=f"model_sm{capability}.plan",
+                        profiles=(shapes,),
+                        onnx_sha256="0" * 64,
+                        bytes=1,
+                        precision_layers={"bf16": 1},
+                    ),
+                ),
             ),
         )
         for capability in capabilities

@@ -51,7 +51,8 @@ class OpenVlaPolicy:
             policy=options.name,
             version=version,
             family="openvla",
-            description=f"OpenVLA, {parameters / 1e6:,.0f} M parameters, {self._count} tokens of {config.n_action_bins} bins.",
+            description=f"OpenVLA, {parameters / 1e6:,.0f} M parameters, {self._count} tokens of {config.n_action_bins} bins."
+            + self._assumed(),
             source=Source(
                 checkpoint=options.checkpoint.resolve().name,
                 command=options.command("openvla", version=version),
@@ -74,6 +75,13 @@ class OpenVlaPolicy:
             variants=(self._variant(),),
             served=VARIANT,
         )
+
+    def _assumed(self) -> str:
+        """What the checkpoint does not say and nobody said either, so that the card's reader may doubt it."""
+        options = self._options
+        assumed = [f"{_HZ:g} Hz"] if options.control_hz is None else []
+        assumed += [f"robot {' or '.join(options.robots)}"] if options.robots_are_assumed else []
+        return f" Assumed, because nobody said: {', '.join(assumed)}." if assumed else ""
 
     def _action(self) -> Action:
         columns = describe(self._options.kind, tuple(self._statistics.values()))
@@ -107,7 +115,11 @@ class OpenVlaPolicy:
     def decode_parameters(self) -> dict[str, str]:
         """What every runner that decodes must know."""
         words = self._instruction
-        return {"buckets": ",".join(map(str, words.buckets)), "pad_id": str(words.pad_id)}
+        return {
+            "buckets": ",".join(map(str, words.buckets)),
+            "pad_id": str(words.pad_id),
+            "patches": str(self._network.config.patches),
+        }
 
     @property
     def vocab_size(self) -> int:

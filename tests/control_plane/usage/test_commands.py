@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
 from control_plane.db import DatabaseAwayError
@@ -13,6 +14,7 @@ from control_plane.usage.commands import create_commands
 from control_plane.usage.dead_letters import DeadLetter, Reason, set_aside
 from control_plane.usage.event import encode
 from control_plane.usage.request_id import public_form
+from tests.control_plane.usage.archive.conftest import take
 from tests.control_plane.usage.making import make_event
 
 
@@ -62,3 +64,24 @@ async def test_dead_letters_are_shown_and_tried_again(database_url: str, databas
 async def test_a_database_that_is_away_is_said(words: list[str]) -> None:
     result = await typed("postgresql://nobody:x@127.0.0.1:1/nowhere", *words)
     assert isinstance(result.exception, DatabaseAwayError)
+
+
+async def test_differences_are_shown_per_customer_and_repaired_when_told_to(
+    database_url: str, database: asyncpg.Connection, customer_id: UUID, redis: Redis, clean_redis_url: str
+) -> None:
+    commands = create_commands(lambda: database_url, redis_url=lambda: clean_redis_url)
+
+    async def reconcile(*words: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, commands, ["reconcile", *words])
+
+    await take(database, [make_event(customer_id) for _ in range(3)])
+    await database.execute("UPDATE usage_days SET requests = 5")
+    shown = await reconcile()
+    assert shown.exit_code == 1
+    assert "requests 5 but 3 in the log\n" in shown.output
+    assert f"customer {customer_id}: 0 but 3 to 3 by the roll-ups\n" in shown.output
+    repaired = await reconcile("--repair")
+    assert "requests 5 but 3 in the log; repaired" in repaired.output
+    assert "0 but 3 to 3 by the roll-ups; changed by +3" in repaired.output
+    fine = await reconcile()
+    assert (fine.exit_code, fine.output.count(" 0 ")) == (0, 2)

@@ -8,7 +8,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -18,20 +17,18 @@ import pytest
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
-from control_plane.db import create_engine
 from control_plane.metrics import Metrics
 from control_plane.settings import load_settings
 from control_plane.usage.event import encode
 from control_plane.usage.recorder import Recorder
 from control_plane.usage.spool import Spool
 from control_plane.usage.stream import GROUP, STREAM
-from control_plane.worker import Repeated, Worker, create_worker, reconcile_recent
+from control_plane.worker import Repeated, Worker, create_worker
 from tests.control_plane.eventually import eventually
 from tests.control_plane.usage.conftest import Lines
 from tests.control_plane.usage.making import (
     add_events,
     count,
-    counted,
     make_event,
     make_recorder,
     row_ids,
@@ -265,23 +262,3 @@ async def test_a_store_that_is_away_is_told_once_and_again_when_it_is_back(log: 
     await Repeated(step, name="odd", log=log).run_every(0.001, stop)
     assert tries == 4
     assert [line["event"] for line in lines.entries] == ["duty waits", "duty goes on"]
-
-
-async def test_a_difference_between_roll_ups_and_log_is_measured_and_told(
-    database_url: str,
-    database: asyncpg.Connection,
-    customer_id: UUID,
-    metrics: Metrics,
-    log: FilteringBoundLogger,
-    lines: Lines,
-) -> None:
-    engine = create_engine(database_url)
-    await reconcile_recent(engine, metrics, log)
-    assert counted(metrics, "vla_reconcile_difference") == 0
-    assert counted(metrics, "vla_reconcile_timestamp_seconds") > 0
-    month = datetime.now(UTC).date().replace(day=1)
-    await database.execute("INSERT INTO usage_months VALUES ($1, $2, 1, 1, 0, 0, 0, 0)", customer_id, month)
-    await reconcile_recent(engine, metrics, log)
-    assert counted(metrics, "vla_reconcile_difference") == 1
-    assert [line["roll_up"] for line in lines.said("roll-up differs from the log")] == ["usage_months"]
-    await engine.dispose()

@@ -102,3 +102,11 @@ def test_what_travels_along_is_the_checkpoint_s_tokenizer(tiny: OpenVlaPolicy, o
     assert tiny.files() == {"tokenizer.json": openvla_tiny / "tokenizer.json"}
     assert tiny.runner().is_file()
     assert tiny.manifest(version=1, sha256={}).served_variant.runner == tiny.runner().stem
+
+
+def test_what_nobody_said_is_told_as_assumed(openvla_tiny: Path) -> None:
+    silent = opened(openvla_tiny, robots_are_assumed=True).manifest(version=1, sha256={})
+    assert silent.description.endswith("bins. Assumed, because nobody said: 5 Hz, robot franka_panda.")
+    told = opened(openvla_tiny, control_hz=10.0).manifest(version=1, sha256={})
+    assert told.description.endswith("bins.")
+    assert told.action.control_hz == 10.0

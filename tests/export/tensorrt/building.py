@@ -6,7 +6,7 @@ A family's tests call `build_plans` on the bundle that they publish anyway; Tens
 from pathlib import Path
 
 from export.contract.manifest import load_manifest
-from export.contract.runtime import Plan
+from export.contract.runtime import PlannedGraph
 from export.precision.rewrite import Precision
 from export.tensorrt.bundle_plan import Added, write_plans
 from export.tensorrt.library import Flavour
@@ -26,15 +26,20 @@ def build_plans(bundle: Path, out: Path, precision: Precision, axes: dict[str, R
     added = write_plans(bundle, options, out, lambda *_: None)
     assert {one.tensor for one in added.agreements} == {output.tensor for output in load_manifest(bundle).outputs}
     assert sorted(path.name for path in out.iterdir()) == sorted(file for one in added.variants for file in one.files)
-    assert any(f"products.{stored(precision)}" in plan_of(added, index).precision_layers for index in range(len(added.variants)))
+    assert any(f"products.{stored(precision)}" in graph.precision_layers for graph in plans_of(added))
     return added
 
 
-def plan_of(added: Added, index: int = 0) -> Plan:
-    """The facts of one of the plans."""
-    plan = added.variants[index].plan
+def plans_of(added: Added) -> tuple[PlannedGraph, ...]:
+    """The facts of every graph's plan."""
+    plan = added.variants[0].plan
     assert plan is not None
-    return plan
+    return plan.graphs
+
+
+def plan_of(added: Added, index: int = 0) -> PlannedGraph:
+    """The facts of one of the plans."""
+    return plans_of(added)[index]
 
 
 def stored(precision: Precision) -> str:

@@ -41,17 +41,18 @@ def test_a_plan_is_added_with_its_facts_and_the_bundle_still_proves(bundle: Path
     assert plan is not None
     content = (bundle / "1" / "model.bf16.sm89.plan").read_bytes()
     assert (plan.flavour, plan.gpu, plan.compute_capability, plan.bytes) == ("tensorrt_rtx", "none", "8.9", len(content))
-    assert plan.profiles[0]["image"].max == (16, 128, 128, 3)
-    assert plan.precision_layers["products.bf16"] == 21
+    (graph,) = plan.graphs
+    assert graph.profiles[0]["image"].max == (16, 128, 128, 3)
+    assert graph.precision_layers["products.bf16"] == 21
     assert variant.tolerances["action"] >= 2 * added.agreements[0].max_abs_difference > 0
     assert (manifest.served, manifest.variants[: len(before.variants)]) == (before.served, before.variants)
     assert verify(bundle)[0].is_close
 
     made = Made.read(bundle / "1" / "model.bf16.sm89.plan")
     assert made.plan_sha256 == hashlib.sha256(content).hexdigest()
-    assert made.onnx_sha256 == variant.parameters["onnx_sha256"] == plan.onnx_sha256
+    assert made.onnx_sha256 == variant.parameters["onnx_sha256"] == graph.onnx_sha256
     ada = Gpu(name="NVIDIA RTX 4090", compute_capability="8.9")
-    assert why_not(made, flavour="tensorrt_rtx", version=plan.version, gpu=ada, onnx_sha256=plan.onnx_sha256) is None
+    assert why_not(made, flavour="tensorrt_rtx", version=plan.version, gpu=ada, onnx_sha256=graph.onnx_sha256) is None
 
 
 def test_a_rebuilt_plan_takes_the_place_of_the_old_one(bundle: Path) -> None:

@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_every_bucket_is_a_profile_with_the_same_batches(model: Path) -> None:
-    found = profiles(model, Axes(ranges=BATCH, bucketed="words", buckets=(24, 32)))
+    found = profiles(model, Axes(ranges=BATCH, cases=({"words": 24}, {"words": 32})))
     assert [profile["ids"] for profile in found] == [
         ShapeRange(min=(1, 24), opt=(4, 24), max=(16, 24)),
         ShapeRange(min=(1, 32), opt=(4, 32), max=(16, 32)),
