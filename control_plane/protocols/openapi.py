@@ -24,6 +24,7 @@ from control_plane.protocols.openapi_errors import (
     error_schema,
     errors,
     header,
+    with_idempotency,
 )
 from control_plane.protocols.openapi_examples import ANSWER, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
 from control_plane.protocols.openapi_safety import STRUCTS as SAFETY_STRUCTS
@@ -87,18 +88,20 @@ def document() -> Json:
             "description": "Images and an instruction in; a checked robot motion out. docs/API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {
-            "/v1/inference": {"post": _inference()},
-            "/v1/models": {"get": _models()},
-            **safety_paths(),
-            **doors_paths(),
-            **paths_of(OWN_ENDPOINTS, security="key"),
-            "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
-            "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
-            "/ready": {"get": _ready()},
-            "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
-            "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
-        },
+        "paths": with_idempotency(
+            {
+                "/v1/inference": {"post": _inference()},
+                "/v1/models": {"get": _models()},
+                **safety_paths(),
+                **doors_paths(),
+                **paths_of(OWN_ENDPOINTS, security="key"),
+                "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
+                "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
+                "/ready": {"get": _ready()},
+                "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
+                "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
+            }
+        ),
         "components": {
             "schemas": dict(
                 sorted(
