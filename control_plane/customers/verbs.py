@@ -125,6 +125,38 @@ async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> C
     return await _change(stores, customer_id, {"is_active": is_active})
 
 
+async def change_customer(stores: Stores, customer_id: UUID, changes: Mapping[str, Any]) -> ChangedCustomer:
+    """Several things at once, or none of them: tier, is_active, is_zero_retention, and limits as in `set_limits`."""
+    known = {"is_active", "is_zero_retention"}
+    values = {name: value for name, value in changes.items() if name in known} | _checked(changes)
+    if "tier" in changes:
+        values["tier"] = Tier(changes["tier"]).value
+    if not values:
+        raise ApiError("missing_field", "say what to change.", param="customer")
+    return await _change(stores, customer_id, values)
+
+
+async def show_customer(engine: AsyncEngine, customer_id: UUID) -> CustomerSummary:
+    """One customer."""
+    query = select(customer_accounts).where(customer_accounts.c.id == customer_id)
+    with database_errors():
+        async with engine.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise no_such("customer", public_id("cus", customer_id))
+    return _summary(row)
+
+
+async def page_customers(engine: AsyncEngine, *, before_id: UUID | None, limit: int) -> Sequence[CustomerSummary]:
+    """Newest first, for lists that are read page by page."""
+    query = select(customer_accounts).order_by(customer_accounts.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(customer_accounts.c.id < before_id)
+    with database_errors():
+        async with engine.connect() as connection:
+            return [_summary(row) for row in await connection.execute(query)]
+
+
 async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None) -> ChangedCustomer:
     """What a UTC month may cost at most, fee included, from the next request on; None: no cap.
 

@@ -70,7 +70,13 @@ def paths_of(endpoints: Iterable[Endpoint], *, security: str) -> dict[str, Json]
 
 def schemas_of(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
     """The schemas that the operations refer to."""
-    return _components(endpoints)[1]
+    named = list(endpoints)
+    schemas = _components(named)[1]
+    for query in (endpoint.shape.query for endpoint in named):
+        if query is not None:  # its fields are parameters; what they refer to (enumerations) is a schema
+            (ref,), parts = msgspec.json.schema_components([query], ref_template=REF + "{name}")
+            schemas |= {name: part for name, part in parts.items() if REF + name != ref["$ref"]}
+    return schemas
 
 
 def _components(endpoints: Iterable[Endpoint]) -> tuple[dict[Any, Json], dict[str, Json]]:
