@@ -128,14 +128,26 @@ class Model:
 
 def answer_from(body: bytes, headers: Mapping[str, str], round_trip_ms: float) -> Answer:
     """The answer, its motion checked for shape and finiteness. Raises Refused, ServiceFault."""
-    told = read_object(body, headers)
+    return answer_of(read_object(body, headers), headers, round_trip_ms)
+
+
+def answer_of(told: Mapping[str, Any], headers: Mapping[str, str], round_trip_ms: float) -> Answer:
+    """The same of what has been read already."""
     try:
         answer = _answer(told, headers, round_trip_ms)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(headers, f"{type(error).__name__}: {error}") from None
     if answer.verdict.decision not in _MOVES:
-        raise Refused(answer)
+        raise _refused(answer)
     return answer
+
+
+def _refused(answer: Answer) -> Refused:
+    rule, why = answer.verdict.limiting_rule, answer.refused_for or "motion"
+    message = f"the action guard refused: {why}, {rule}" if rule else f"the action guard refused: {why}"
+    refused = Refused("motion_refused", message, param=rule, request_id=answer.request_id)
+    refused.answer, refused.fallback = answer, answer.fallback
+    return refused
 
 
 def is_refusal(body: bytes) -> bool:

@@ -68,6 +68,7 @@ FIELDS: Mapping[str, Json] = {
     "network_rtt_ms": {"type": "number", "minimum": 0, "description": "Your last round trip, without our `total`."},
     "safety": {"$ref": REF + "RequestSafety"},
 }
+_REQUIRED = ("instruction",)
 _PICTURE = "An encoded JPEG, PNG or WebP of the model's first camera"
 _TEXT_PICTURE = {"type": "string", "description": f"{_PICTURE}, as base64 or a `data:` URL."}
 _BINARY_PICTURE = {"type": "string", "format": "binary", "description": f"{_PICTURE}."}
@@ -216,10 +217,20 @@ def _requests() -> dict[str, Json]:
 def _request(picture: Json, by_camera: Json) -> Json:
     return {
         "type": "object",
-        "properties": {"image": picture, "images": by_camera, **FIELDS},
-        "required": ["instruction"],
+        "properties": {
+            name: field if name in _REQUIRED else _or_null(field)
+            for name, field in {"image": picture, "images": by_camera, **FIELDS}.items()
+        },
+        "required": list(_REQUIRED),
         "additionalProperties": False,
     }
+
+
+def _or_null(field: Json) -> Json:
+    """Null is the same as leaving a field out."""
+    if "$ref" in field:
+        return {"anyOf": [field, {"type": "null"}]}
+    return {**field, "type": [field["type"], "null"]}
 
 
 def _by_camera(picture: Json) -> Json:

@@ -130,7 +130,7 @@ def _verdicts() -> dict[str, Json]:
         "status": {"enum": [status.value for status in RuleStatus]},
         "score": {"type": ["number", "null"]},
         "reason": {"enum": [reason.value for reason in NotEvaluated]},
-        "value": {"type": "number"},
+        "value": {"type": ["number", "null"], "description": "Null where it is not finite."},
         "limit": {"type": "number"},
         "unit": {"type": "string"},
         "at": {"type": "array", "description": "Step, and dimension or null."},

@@ -48,6 +48,7 @@ def test_what_is_not_the_services_own_words_holds(body: bytes) -> None:
     assert error_from(502, body, {"retry-after": "3"}).retry_after_s == 3.0
     assert type(error_from(413, body, {})) is errors.InvalidRequest
     assert type(error_from(500, body, {})) is errors.ServiceFault
+    assert type(error_from(407, body, {})) is errors.NotAllowed
     assert type(error_from(308, body, {})) is errors.InvalidRequest
 
 
