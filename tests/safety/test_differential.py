@@ -43,7 +43,8 @@ def limits() -> tuple[Array, Array, Array]:
     joints = PANDA.joints
     assert joints.acceleration_rad_per_s2 is not None
     assert joints.jerk_rad_per_s3 is not None
-    return tuple(np.array(one.values) for one in (joints.speed_rad_per_s, joints.acceleration_rad_per_s2, joints.jerk_rad_per_s3))
+    speed, acceleration = joints.speed_rad_per_s.values, joints.acceleration_rad_per_s2.values
+    return np.array(speed), np.array(acceleration), np.array(joints.jerk_rad_per_s3.values)
 
 
 def velocities(seed: int) -> Array:

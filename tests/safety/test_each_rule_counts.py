@@ -18,8 +18,14 @@ from tests.safety.factories import action_space, chunk, joint_chunk, panda, pand
 from tests.safety.scenes import AT_READY, BOX, Q, at, deltas, guard, session
 
 Fault = tuple[Guard, object, Context]
+
+
+def row(*numbers: float) -> NDArray[np.float32]:
+    return np.array(numbers, dtype=np.float32)
+
+
 TRAINED = replace(action_space(), training_range=((-0.02, 0.02),) * 3 + ((-0.1, 0.1),) * 3 + ((0.0, 1.0),))
-STUCK = np.float32([0, 0.02, 0, 0, 0.1, 0, 0])  # two more columns at an end of their range
+STUCK = row(0, 0.02, 0, 0, 0.1, 0, 0)  # two more columns at an end of their range
 AWAY = RobotState(q=joint_chunk()[4, :7].astype(float) + 0.3)
 
 
@@ -85,9 +91,9 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "C3": lambda: (guard(control_hz=50.0), joint_chunk(12, step_rad=1e-4), Context()),
     "C4": lambda: (guard(), wavering(), Context()),
     "C5": lambda: (panda_guard(), flapping(), Context()),
-    "C6": lambda: (Guard(panda(), Preset.REDUCED, TRAINED), chunk(rz=0.1) * np.float32([2, 0, 0, 0, 0, 1, 1]) + STUCK, Context()),
+    "C6": lambda: (Guard(panda(), Preset.REDUCED, TRAINED), chunk(rz=0.1) * row(2, 0, 0, 0, 0, 1, 1) + STUCK, Context()),
     "D0": lambda: (guard(), joint_chunk(), Context(state=RobotState(q=[0.0] * 7))),
-    "D1": lambda: (guard(), joint_chunk() + np.float32([0.2] + [0.0] * 7), AT_READY),
+    "D1": lambda: (guard(), joint_chunk() + row(0.2, 0, 0, 0, 0, 0, 0, 0), AT_READY),
     "D2": lambda: (guard(ActionKind.EE_DELTA_ROTVEC, workspace=BOX), chunk(12), at(0.455)),
     "D3": lambda: (panda_guard(), chunk(50, x=0.03, rz=0.0), Context(state=RobotState(q=[0, 0.3, 0, -0.4, 0, 1.6, 0.7]))),
     "D4": lambda: (guard(robot="franka_fr3"), near_its_end(), Context()),
@@ -95,7 +101,7 @@ FAULTS: dict[str, Callable[[], Fault]] = {
     "D6": lambda: (guard(), folded(), Context()),
     "D7": lambda: (guard(surfaces=(HalfSpace(normal=(0.0, 0.0, -1.0), offset_m=0.0),)), swung(1, -0.5, 1.0), Context()),
     "D8": lambda: (guard(), joint_chunk(), session(guard(), joint_chunk(), state=AWAY)),
-    "E1": lambda: (guard(), joint_chunk() + np.float32([0, 0, 0.2, 0, 0, 0, 0, 0]), session(guard(), joint_chunk())),
+    "E1": lambda: (guard(), joint_chunk() + row(0, 0, 0.2, 0, 0, 0, 0, 0), session(guard(), joint_chunk())),
     "E2": lambda: (guard(), joint_chunk(), session(guard(), joint_chunk())),
     "E3": lambda: (guard(), joint_chunk(), Context(obs_age_ms=1500.0)),
     "E4": lambda: (guard(), joint_chunk(), seen_again()),
