@@ -43,7 +43,8 @@ def create_commands(seller: Callable[[], Seller]) -> typer.Typer:
     """The sub-commands; the seller is read only by those that write documents."""
     commands = typer.Typer(help="Close months, look at invoices, get paid, correct.", no_args_is_help=True)
     _add_closing(commands, seller)
-    _add_looking(commands, seller)
+    _add_looking(commands)
+    _add_writing(commands, seller)
     _add_moving(commands)
     _add_correcting(commands, seller)
     return commands
@@ -93,7 +94,7 @@ def _add_closing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         typer.echo("put into the outbox" if is_sent else "was sent before; --again sends it once more")
 
 
-def _add_looking(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
+def _add_looking(commands: typer.Typer) -> None:
     @commands.command("list")
     def list_(
         ctx: typer.Context,
@@ -135,6 +136,8 @@ def _add_looking(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         print_table([dict(zip(("line", "requests", "amount"), line, strict=True)) for line in lines])
         print_table([{"credit note": n.number, "amount": as_text(n.amount_cents, n.currency), "reason": n.reason} for n in notes])
 
+
+def _add_writing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
     @commands.command("pdf")
     def pdf(ctx: typer.Context, invoice: Invoice, out: Out = None) -> None:
         """Write the PDF."""

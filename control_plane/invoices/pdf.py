@@ -141,8 +141,8 @@ def _head(canvas: Canvas, paper: Paper) -> float:
     canvas.setFillColor(_INK)
     seller = paper.kept_seller
     own = [*seller["address"], *([f"VAT {seller['vat_id']}"] if seller["vat_id"] else []), *_some(seller["email"])]
-    _block(canvas, _RIGHT - 190, y, seller["name"], own, 190)
-    _block(canvas, _LEFT, y, paper.buyer["company_name"], [paper.buyer["email"]], 250)
+    _block(canvas, (_RIGHT - 190, y), [seller["name"], *own], 190)
+    _block(canvas, (_LEFT, y), [paper.buyer["company_name"], paper.buyer["email"]], 250)
     y = _facts_top(paper)
     for label, value in paper.facts:
         canvas.setFillColor(_GREY)
@@ -164,11 +164,14 @@ def _head_bottom(paper: Paper) -> float:
     return _facts_top(paper) - len(paper.facts) * 14 - 12
 
 
-def _block(canvas: Canvas, x: float, y: float, name: str, lines: Sequence[str], width: float) -> None:
+def _block(canvas: Canvas, at: tuple[float, float], lines: Sequence[str], width: float) -> None:
+    """A name and what stands below it."""
+    x, y = at
+    name, *below = lines
     for part in _NAME.wrap(name, width):
         draw(canvas, _NAME, x, y, part)
         y -= 15
-    for line in lines:
+    for line in below:
         for part in _TEXT.wrap(line, width):
             draw(canvas, _TEXT, x, y, part)
             y -= 13
