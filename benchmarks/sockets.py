@@ -6,6 +6,7 @@ another, as openpi's does, with the same 20 ms; the figure is the ratio of the t
 """
 
 import asyncio
+import io
 import os
 import socket
 import subprocess
@@ -19,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
+from PIL import Image
+from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.control_plane import INSTRUCTION, machine
@@ -28,7 +32,7 @@ from benchmarks.http_client import Connection, Reply, post
 from benchmarks.open_loop import saturate
 from benchmarks.stack import ROOT, Stack, free_ports, running_stack
 from benchmarks.twenty_ms import CLIENTS, FORWARD_S, POLICY, write_repository
-from control_plane.protocols.numpy_msgpack import decode, encode
+from control_plane.protocols.numpy_msgpack import encode
 
 RATE_HZ = 50.0
 BUDGETS = {
@@ -200,11 +204,6 @@ async def _alone(ask: Ask, durations: Durations) -> dict[str, Any]:
 
 
 def _body() -> bytes:
-    import io
-
-    import msgspec
-    from PIL import Image
-
     pixels = np.random.default_rng(0).integers(0, 256, (14, 14, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((224, 224)).save(file, "JPEG")
@@ -257,7 +256,6 @@ async def _batching(stack: Stack, port: int, durations: Durations) -> dict[str, 
 async def _rate(url: str, key: str | None, frame: bytes, durations: Durations, pids: dict[str, list[int]]) -> dict[str, Any]:
     async with AsyncExitStack() as open_:
         robots = [await _robot(open_, url, key) for _ in range(CLIENTS)]
-        decode(frame)
         return await _saturated(robots, frame, durations, pids)
 
 
@@ -267,3 +265,40 @@ async def _batch_sizes(stack: Stack) -> dict[str, int]:
     async with httpx.AsyncClient() as client:
         (stats,) = (await client.get(url)).json()["model_stats"]
     return {str(row["batch_size"]): int(row["compute_infer"]["count"]) for row in stats["batch_stats"]}
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """For the terminal."""
+    steady, batching = found["robot_at_50_hz"], found["batching"]
+    rate = _table(
+        "one robot that asks at 50 Hz over the openpi door", "held Hz", "late", "refused", "p50 ms", "p99 ms", "API CPU ms"
+    )
+    rate.add_row(*_texts(steady, "held_hz", "late", "refused", "p50_ms", "p99_ms"), _api(steady))
+    robots = _table("robots that ask again at once", "frame", "robots", "requests/s", "p50 ms", "p99 ms", "API CPU ms", "budget")
+    for row in found["robots"]:
+        robots.add_row(*_texts(row, "frame", "robots", "requests_per_s", "p50_ms", "p99_ms"), _api(row), "≤ 1.0")
+    kept = _table("one client, one request after another", "connection", "requests/s", "p50 ms", "p99 ms")
+    for name, row in found["connections"].items():
+        kept.add_row(name, *_texts(row, "requests_per_s", "p50_ms", "p99_ms"))
+    batches = _table(
+        f"a policy of 20 ms, {CLIENTS} clients: {batching['ratio']} × (budget 4)", "server", "requests/s", "p50 ms", "p99 ms"
+    )
+    for name in ("one_after_another", "ours"):
+        for row in batching[name]:
+            batches.add_row(name.replace("_", " "), *_texts(row, "requests_per_s", "p50_ms", "p99_ms"))
+    return [rate, robots, kept, batches]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _texts(row: dict[str, Any], *names: str) -> list[str]:
+    return [str(row[name]) for name in names]
+
+
+def _api(row: dict[str, Any]) -> str:
+    return str(row["cpu_ms_per_request"]["api"])

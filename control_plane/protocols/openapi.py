@@ -89,20 +89,7 @@ def document() -> Json:
             "description": "Images and an instruction in; a checked robot motion out. docs/API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": with_idempotency(
-            {
-                "/v1/inference": {"post": _inference()},
-                "/v1/models": {"get": _models()},
-                **safety_paths(),
-                **doors_paths(),
-                **paths_of(OWN_ENDPOINTS, security="key"),
-                "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
-                "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
-                "/ready": {"get": _ready()},
-                "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
-                "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
-            }
-        ),
+        "paths": with_idempotency(_paths()),
         "components": {
             "schemas": dict(
                 sorted(
@@ -124,6 +111,21 @@ def document() -> Json:
                 }
             },
         },
+    }
+
+
+def _paths() -> dict[str, Json]:
+    return {
+        "/v1/inference": {"post": _inference()},
+        "/v1/models": {"get": _models()},
+        **safety_paths(),
+        **doors_paths(),
+        **paths_of(OWN_ENDPOINTS, security="key"),
+        "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
+        "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
+        "/ready": {"get": _ready()},
+        "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
+        "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
     }
 
 
