@@ -80,7 +80,7 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
     register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     ways_in = inference_doors(doors.pipeline, doors.body_limits, errors_url=errors_url)
-    metadata = ActionsMetadata(catalogue=doors.pipeline.contract.catalogue, authenticate=doors.models.authenticate)
+    metadata = ActionsMetadata(offer=doors.pipeline.contract.offer, authenticate=doors.models.authenticate)
     app = _Application(
         routes=[
             *(_Door(door.path, door, methods=["POST"]) for door in ways_in),

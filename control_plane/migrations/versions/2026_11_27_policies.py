@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_policies"
-down_revision = "2026_11_27_archive"
+down_revision = "2026_11_27_customer_deadline"
 branch_labels = None
 depends_on = None
 
