@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane.errors import ApiError
+from control_plane.identity.scope import require_in_scope
 from control_plane.inference.answer import Answer, usage_of
 from control_plane.inference.fields import Fields, complaints, inquiry_of, picture
 from control_plane.inference.observation import Inquiry, PictureData
@@ -102,7 +103,13 @@ class ActionsMetadata:
     async def show(self, request: Request) -> Response:
         """The default policy, or that of `?model=`."""
         principal = await self.authenticate(request.headers.get("authorization"))
+<<<<<<< HEAD
         policy = self.offer.choose(principal, request.query_params.get("model"))
+=======
+        asked = request.query_params.get("model")
+        require_in_scope(principal, None if asked is None else self.offer.name_of(asked), None)
+        policy = self.offer.choose(principal, asked)
+>>>>>>> fleet
         return Response(msgspec.json.encode(described(policy.manifest)), media_type="application/json")
 
 
