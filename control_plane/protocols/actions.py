@@ -103,13 +103,9 @@ class ActionsMetadata:
     async def show(self, request: Request) -> Response:
         """The default policy, or that of `?model=`."""
         principal = await self.authenticate(request.headers.get("authorization"))
-<<<<<<< HEAD
-        policy = self.offer.choose(principal, request.query_params.get("model"))
-=======
         asked = request.query_params.get("model")
         require_in_scope(principal, None if asked is None else self.offer.name_of(asked), None)
         policy = self.offer.choose(principal, asked)
->>>>>>> fleet
         return Response(msgspec.json.encode(described(policy.manifest)), media_type="application/json")
 
 
