@@ -86,7 +86,9 @@ class Unavailable(RetryAfter):
 
 
 class DeadlineExceeded(RetryAfter):
-    """Too late. `status` is None when the wait ended here, without an answer of the service."""
+    """Too late. `status` is None when the wait ended here, without an answer of the service, which else says `late_by_ms`."""
+
+    late_by_ms: float | None = None
 
 
 class ConnectionLost(RetryAfter):
@@ -157,7 +159,7 @@ def error_of(told: Mapping[str, Any], status: int, headers: Mapping[str, str]) -
     code, is_retryable = str(told.get("code")), told.get("is_retryable") is True
     wait_s = _from_ms(told.get("retry_after_ms"))
     kind, action = str(told.get("type")), str(told.get("robot_action"))
-    return _class_of(kind, code, status, is_retryable=is_retryable, robot_action=action)(
+    error = _class_of(kind, code, status, is_retryable=is_retryable, robot_action=action)(
         code,
         str(told.get("message")),
         param=_text(told.get("param")),
@@ -167,6 +169,9 @@ def error_of(told: Mapping[str, Any], status: int, headers: Mapping[str, str]) -
         is_retryable=is_retryable,
         rate_limit=rate_limit_from(headers),
     )
+    if isinstance(error, DeadlineExceeded) and isinstance(told.get("late_by_ms"), (int, float)):
+        error.late_by_ms = told["late_by_ms"]
+    return error
 
 
 def _class_of(kind: str, code: str, status: int, *, is_retryable: bool, robot_action: str) -> type[VlaError]:

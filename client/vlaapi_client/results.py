@@ -90,7 +90,6 @@ class Answer:
     expires_in_ms: float | None
     refused_for: str | None
     fallback: Mapping[str, Any] | None
-    late_by_ms: float | None
     timings: Timings
     usage: Usage
     rate_limit: RateLimit
@@ -201,7 +200,6 @@ def _answer(told: Mapping[str, Any], headers: Mapping[str, str], round_trip_ms: 
         expires_in_ms=told.get("expires_in_ms"),
         refused_for=told.get("refused_for"),
         fallback=told.get("fallback"),
-        late_by_ms=told.get("late_by_ms"),
         timings=Timings(stages_ms=dict(timings), total_ms=float(timings["total"]), round_trip_ms=round_trip_ms),
         usage=Usage(
             minute=usage["requests_remaining_minute"],

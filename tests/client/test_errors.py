@@ -57,6 +57,12 @@ def test_a_wait_that_is_none_is_none(wait: object) -> None:
     assert error_from(503, told(retry_after_ms=wait), {"retry-after": "soon"}).retry_after_s is None
 
 
+def test_what_was_too_late_says_by_how_much() -> None:
+    late = error_from(504, told(code="deadline_exceeded", type="timeout", late_by_ms=12), {})
+    assert isinstance(late, errors.DeadlineExceeded)
+    assert late.late_by_ms == 12
+
+
 def test_an_error_says_everything_in_one_line() -> None:
     assert str(error_from(429, told(code="minute_limit", param="x"), {})) == "minute_limit (x): m; again in 0.25 s [inf_1]"
 
