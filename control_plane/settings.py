@@ -77,6 +77,7 @@ class StoreSettings(BaseModel):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
+    seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
