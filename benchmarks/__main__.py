@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control_plane, guard, recorder
+from benchmarks import control_plane, guard, recorder, sockets
 from benchmarks.control_plane import Durations
 from benchmarks.stack import running_stack
 
@@ -28,7 +28,7 @@ BUDGETS = {
 
 
 def main(
-    only: Annotated[str | None, typer.Option(help="control_plane, guard or recorder; all of them without it.")] = None,
+    only: Annotated[str | None, typer.Option(help="control_plane, sockets, guard or recorder; all of them without it.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of one load phase.")] = 5.0,
 ) -> None:
     """Measures on real servers of its own."""
@@ -38,6 +38,11 @@ def main(
         console.print(_table(found["rows"]))
         console.print("decoding and resizing the picture alone, CPU-ms:", found["picture_alone_cpu_ms"])
         _write("control_plane", {**found, "budgets": BUDGETS})
+    if only in (None, "sockets"):
+        met = sockets.main(sockets.Durations(load_s=seconds))
+        for table in sockets.tables(met):
+            console.print(table)
+        _write("sockets", met)
     if only in (None, "recorder"):
         console.print_json(data=recorder.main())
     if only in (None, "guard"):

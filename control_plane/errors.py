@@ -120,12 +120,14 @@ class ApiError(Exception):
         *,
         param: str | None = None,
         retry_after_ms: int | None = None,
+        late_by_ms: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = ERRORS[code]
         self.message = message or self.kind.message
         self.param = param
         self.retry_after_ms = retry_after_ms
+        self.late_by_ms = late_by_ms
         self.headers = dict(headers or {})
         super().__init__(f"{code}: {self.message}")
 
@@ -133,6 +135,7 @@ class ApiError(Exception):
 def error_body(error: ApiError, *, request_id: str, errors_url: str) -> dict[str, Any]:
     """The wire form (docs/ERRORS.md). `errors_url` is the page that explains every code."""
     kind = error.kind
+    late = {} if error.late_by_ms is None else {"late_by_ms": error.late_by_ms}
     return {
         "error": {
             "type": kind.type,
@@ -144,6 +147,7 @@ def error_body(error: ApiError, *, request_id: str, errors_url: str) -> dict[str
             "is_retryable": kind.is_retryable,
             "retry_after_ms": error.retry_after_ms,
             "robot_action": kind.robot_action.value,
+            **late,
         }
     }
 

@@ -19,6 +19,7 @@ from control_plane.customers.verbs import (
     create_customer,
     list_customers,
     set_active,
+    set_deadline,
     set_limits,
     set_spend_cap,
     set_tier,
@@ -124,6 +125,18 @@ def set_spend_cap_(
     _change(ctx, customer, lambda stores, id_: set_spend_cap(stores, id_, cents), as_json=as_json)
 
 
+@commands.command("set-deadline")
+def set_deadline_(
+    ctx: typer.Context,
+    customer: CustomerId,
+    deadline: Annotated[str, typer.Argument(metavar="MS", help="Milliseconds, or `none` for the service's own.")],
+    as_json: AsJson = False,
+) -> None:
+    """How long requests may take that name no deadline of their own."""
+    deadline_ms = None if deadline == "none" else _whole("deadline_ms", deadline, or_else="none")
+    _change(ctx, customer, lambda stores, id_: set_deadline(stores, id_, deadline_ms), as_json=as_json)
+
+
 @commands.command("deactivate")
 def deactivate(ctx: typer.Context, customer: CustomerId, as_json: AsJson = False) -> None:
     """Refuses every key of this customer, until activated again."""
@@ -191,6 +204,7 @@ def _as_json(customer: CustomerSummary) -> dict[str, Any]:
         "is_active": customer.is_active,
         "is_zero_retention": customer.is_zero_retention,
         "spend_cap_cents": customer.spend_cap_cents,
+        "deadline_ms": customer.deadline_ms,
         "created_at": customer.created_at,
     }
 

@@ -19,6 +19,7 @@ customer_accounts = Table(
     Column("per_month", Integer),
     Column("concurrency", Integer),
     Column("spend_cap_cents", BigInteger),  # what a month may cost at most, fee included; NULL: no cap
+    Column("deadline_ms", Integer),  # of a request that names none; NULL: the service's
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("length(company_name) BETWEEN 1 AND 200", name="company_name"),
     CheckConstraint("length(email) BETWEEN 3 AND 254", name="email"),
@@ -28,6 +29,7 @@ customer_accounts = Table(
     CheckConstraint("per_month > 0", name="per_month"),
     CheckConstraint("concurrency > 0", name="concurrency"),
     CheckConstraint("spend_cap_cents >= 0", name="spend_cap_cents"),
+    CheckConstraint("deadline_ms BETWEEN 1 AND 600000", name="deadline_ms"),
 )
 
 Index("uq_customer_accounts_email", func.lower(customer_accounts.c.email), unique=True)

@@ -29,6 +29,7 @@ from control_plane.redis import REDIS_AWAY
 
 MAX_COMPANY_NAME = 200
 MAX_CENTS = 10**12
+MAX_DEADLINE_MS = 600_000
 
 
 # The limits that a customer may have of their own; None goes back to the tier's, and what is not named stays as it is.
@@ -59,6 +60,7 @@ class CustomerSummary:
     is_active: bool
     is_zero_retention: bool
     spend_cap_cents: int | None  # what a month may cost at most; None: no cap
+    deadline_ms: int | None  # of a request that names none; None: the service's
     created_at: datetime
 
 
@@ -136,6 +138,14 @@ async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None
     return changed
 
 
+async def set_deadline(stores: Stores, customer_id: UUID, deadline_ms: int | None) -> ChangedCustomer:
+    """How long requests may take that name no `deadline_ms`, from the next one on; None: as the service says."""
+    if deadline_ms is not None and not 1 <= deadline_ms <= MAX_DEADLINE_MS:
+        message = f"deadline_ms must be a whole number from 1 to {MAX_DEADLINE_MS}."
+        raise ApiError("invalid_field", message, param="deadline_ms")
+    return await _change(stores, customer_id, {"deadline_ms": deadline_ms})
+
+
 async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
     """All customers, oldest first."""
     query = select(customer_accounts).order_by(customer_accounts.c.created_at, customer_accounts.c.id)
@@ -185,5 +195,6 @@ def _summary(row: Row[Any]) -> CustomerSummary:
         is_active=row.is_active,
         is_zero_retention=row.is_zero_retention,
         spend_cap_cents=row.spend_cap_cents,
+        deadline_ms=row.deadline_ms,
         created_at=row.created_at,
     )

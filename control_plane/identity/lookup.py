@@ -19,7 +19,7 @@ _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
            k.is_test, k.robots, k.policies, k.allowed_ips,
            c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
-           c.spend_cap_cents,
+           c.spend_cap_cents, c.deadline_ms,
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
     LEFT JOIN safety_settings s ON s.customer_id = c.id AND NOT s.is_cleared
@@ -73,4 +73,5 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:
         policies=None if row.policies is None else frozenset(row.policies),
         allowed_ips=None if row.allowed_ips is None else tuple(row.allowed_ips),
         most_billable=_most_billable(row),
+        deadline_ms=row.deadline_ms,
     )

@@ -79,6 +79,7 @@ class Principal:
     is_test: bool = False
     # The most billable requests of a month that the customer's spend cap allows. None: no cap, or requests cost nothing.
     most_billable: int | None = None
+    deadline_ms: int | None = None  # of a request that names none; None: the service's
 
 
 def unbilled(principal: Principal) -> Principal:

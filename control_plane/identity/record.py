@@ -10,7 +10,7 @@ import msgspec
 from billing.tiers import Tier
 from control_plane.identity.principal import CustomerSafety, Principal, RateLimits, Scope, limits_of_test_keys
 
-_VERSION = 4
+_VERSION = 5
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -39,6 +39,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     policies: frozenset[str] | None = None
     allowed_ips: tuple[str, ...] | None = None  # networks; None: from anywhere
     most_billable: int | None = None  # what the spend cap allows; None: no cap
+    deadline_ms: int | None = None  # of a request that names none
 
     def principal(self) -> Principal:
         """Who calls, if the key may be used."""
@@ -57,6 +58,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             scope=Scope(robots=self.robots, policies=self.policies),
             is_test=self.is_test,
             most_billable=None if self.is_test else self.most_billable,
+            deadline_ms=self.deadline_ms,
         )
 
     def _safety(self) -> CustomerSafety | None:

@@ -1,9 +1,14 @@
 """When an answer stops being worth anything. Counted from the first byte of the request; knows no stage and no caller."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
 from control_plane.errors import ApiError
+
+_LATE = "deadline_exceeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,5 +23,19 @@ class Deadline:
         """What is left; raises `deadline_exceeded` once nothing is."""
         left_s = self.ends_s - perf_counter()
         if left_s <= 0:
-            raise ApiError("deadline_exceeded", param=self.param)
+            raise ApiError(_LATE, param=self.param, late_by_ms=self.late_by_ms())
         return left_s
+
+    def late_by_ms(self) -> int:
+        """How much too late it is by now."""
+        return max(0, math.ceil((perf_counter() - self.ends_s) * 1e3))
+
+    @contextmanager
+    def said(self) -> Iterator[None]:
+        """Whoever finds inside that it is too late need not know by how much, nor whose deadline it was."""
+        try:
+            yield
+        except ApiError as error:
+            if error.kind.code == _LATE and error.late_by_ms is None:
+                error.late_by_ms, error.param = self.late_by_ms(), self.param
+            raise

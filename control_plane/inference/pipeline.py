@@ -71,9 +71,9 @@ class Pipeline:
         principal = await self._authenticate(call)  # 3, before 2: without a good key nobody sends us megabytes
         inquiry = await self._parse(call, principal)  # 2
         require_in_scope(principal, *self.contract.scope(inquiry))
-        deadline = self._deadline(call.trace, inquiry)
+        deadline = self._deadline(call.trace, inquiry, principal)
         turn = self._turn(principal, inquiry, deadline)
-        with self.in_flight.place():
+        with self.in_flight.place(), deadline.said():
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
                 prepared = await self._preprocess(account, guarded.observation)  # 6
@@ -96,14 +96,13 @@ class Pipeline:
         call.trace.mark("authenticate")
         return principal
 
-    def _deadline(self, trace: Trace, inquiry: Inquiry) -> Deadline:
-        """Counted from the first byte, so a slow upload uses it up too."""
-        if inquiry.deadline_ms is None:
-            return Deadline(ends_s=trace.started_s + self.default_deadline_ms / 1e3)
+    def _deadline(self, trace: Trace, inquiry: Inquiry, principal: Principal) -> Deadline:
+        """The request's, else the customer's, else the service's. Counted from the first byte: a slow upload uses it up too."""
+        asked_ms = inquiry.deadline_ms or principal.deadline_ms or self.default_deadline_ms
         return Deadline(
-            ends_s=trace.started_s + inquiry.deadline_ms / 1e3,
-            param="deadline_ms",
-            is_callers=inquiry.deadline_ms < self.default_deadline_ms,
+            ends_s=trace.started_s + asked_ms / 1e3,
+            param=None if inquiry.deadline_ms is None else "deadline_ms",
+            is_callers=asked_ms < self.default_deadline_ms,
         )
 
     def _turn(self, principal: Principal, inquiry: Inquiry, deadline: Deadline) -> Turn | None:

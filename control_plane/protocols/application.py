@@ -26,20 +26,20 @@ from control_plane.inference.pipeline import Pipeline
 from control_plane.metrics import Metrics
 from control_plane.policies.routes import PATH as MODELS_PATH
 from control_plane.policies.routes import ModelList
+from control_plane.protocols.actions import METADATA_PATH as ACTIONS_METADATA_PATH
+from control_plane.protocols.actions import ActionsMetadata
 from control_plane.protocols.desk import Desk, Handler
 from control_plane.protocols.doorway import Doorway, Register
-from control_plane.protocols.foreign_doors import sockets
 from control_plane.protocols.idempotent import Callers, Idempotency, Idempotent, motion_keeping
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
-from control_plane.protocols.rest import PATH as INFERENCE_PATH
-from control_plane.protocols.rest import InferenceDoor
 from control_plane.protocols.robots import PATH as ROBOTS_PATH
 from control_plane.protocols.robots import PROFILE_PATH, RobotList
 from control_plane.protocols.safety_check import PATH as CHECK_PATH
 from control_plane.protocols.safety_check import SafetyCheckDoor
 from control_plane.protocols.safety_settings import PATH as SETTINGS_PATH
 from control_plane.protocols.safety_settings import SafetySettings
+from control_plane.protocols.ways_in import inference_doors, sockets
 
 ERRORS_PATH = "/errors"
 
@@ -81,10 +81,12 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
     register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
-    inference = InferenceDoor(pipeline=doors.pipeline, limits=doors.body_limits, errors_url=errors_url)
+    ways_in = inference_doors(doors.pipeline, doors.body_limits, errors_url=errors_url)
+    metadata = ActionsMetadata(catalogue=doors.pipeline.contract.catalogue, authenticate=doors.models.authenticate)
     app = _Application(
         routes=[
-            _Door(INFERENCE_PATH, inference, methods=["POST"]),
+            *(_Door(door.path, door, methods=["POST"]) for door in ways_in),
+            _Door(ACTIONS_METADATA_PATH, metadata.show),
             _Door(MODELS_PATH, doors.models.list_models),
             _Door(ROBOTS_PATH, doors.robots.list_robots),
             _Door(PROFILE_PATH, doors.robots.safety_profile),

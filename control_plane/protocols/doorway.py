@@ -5,10 +5,11 @@ its traceback goes to the log. Counts and times every request, on HTTP or on a s
 """
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -20,6 +21,7 @@ from control_plane.inference.trace import Trace
 from control_plane.metrics import Metrics
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", Counter, Histogram)
 
 TRACE = "vla.trace"
 OTHER = "other"
@@ -41,6 +43,10 @@ class Register:
     metrics: Metrics
     log: FilteringBoundLogger
     errors_url: str
+    # Looking a series up costs more than counting; labels have few values, and no caller can choose one.
+    durations: dict[tuple[str, ...], Histogram] = field(default_factory=dict)
+    counts: dict[tuple[str, ...], Counter] = field(default_factory=dict)
+    stages: dict[tuple[str, ...], Histogram] = field(default_factory=dict)
 
     async def outcome(self, trace: Trace, work: Awaitable[_T]) -> _T | ApiError:
         """What came of it. Anything that nobody mapped is `internal_error`; a cancellation goes on its way."""
@@ -62,12 +68,12 @@ class Register:
 
     def report(self, trace: Trace, *, route: str, method: str, status: int) -> None:
         """Counts, times and logs a request that is over."""
-        metrics, duration_ms = self.metrics, trace.total_ms()
-        metrics.request_duration.labels(route, trace.policy).observe(duration_ms / 1e3)
-        metrics.requests.labels(route, trace.policy, trace.outcome).inc()
+        duration_ms = trace.total_ms()
+        self._series(self.durations, self.metrics.request_duration, (route, trace.policy)).observe(duration_ms / 1e3)
+        self._series(self.counts, self.metrics.requests, (route, trace.policy, trace.outcome)).inc()
         for stage, spent_ms in trace.stages_ms.items():
             if stage not in _UNCOUNTED:
-                metrics.stage_duration.labels(stage).observe(spent_ms / 1e3)
+                self._series(self.stages, self.metrics.stage_duration, (stage,)).observe(spent_ms / 1e3)
         write = self.log.debug if route in _QUIET and status < 400 else self.log.info
         write(
             "request",
@@ -80,6 +86,13 @@ class Register:
             customer_id=None if trace.customer_id is None else str(trace.customer_id),
             duration_ms=round(duration_ms, 3),
         )
+
+    @staticmethod
+    def _series(known: dict[tuple[str, ...], _S], metric: _S, labels: tuple[str, ...]) -> _S:
+        found = known.get(labels)
+        if found is None:
+            found = known[labels] = metric.labels(*labels)
+        return found
 
 
 class Doorway:

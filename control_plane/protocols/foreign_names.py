@@ -19,7 +19,7 @@ from control_plane.inference.observation import Inquiry, PictureData
 from export.contract.facts import State
 from export.contract.manifest import Manifest
 
-_PREFIXES = ("observation/", "observation.", "images/", "images.", "image/")
+_PREFIXES = ("input.", "observation/", "observation.", "images/", "images.", "image/")
 _STATE, _JOINTS, _GRIPPER = "state", "joint_position", "gripper_position"
 _STATES = frozenset({_STATE, _JOINTS, _GRIPPER})
 _FRACTION = "fraction"

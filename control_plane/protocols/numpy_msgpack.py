@@ -163,6 +163,14 @@ def _array(found: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.frombuffer(data, dtype).reshape(shape) if len(data) else np.empty(shape, dtype)
 
 
+def array_of(data: bytes, dtype: str, shape: list[int], *, param: str) -> np.ndarray[Any, Any]:
+    """The array of another wire that says the same three things. Raises invalid_image naming `param`."""
+    try:
+        return _array({"__ndarray__": True, "data": memoryview(data), "dtype": dtype, "shape": shape})
+    except ApiError as fault:
+        raise ApiError("invalid_image", f"{param}: {fault.message.rpartition(': ')[2]}", param=param) from None
+
+
 def _scalar(found: dict[str, Any]) -> np.generic:
     if found.keys() != {"__npgeneric__", "data", "dtype"} or found["__npgeneric__"] is not True:
         raise _broken("a scalar has other fields than __npgeneric__, data and dtype")

@@ -12,6 +12,7 @@ import msgspec
 from control_plane.errors import ERRORS
 from control_plane.inference.answer import InferenceAnswer
 from control_plane.policies.routes import Models
+from control_plane.protocols.openapi_doors import doors_paths, doors_schemas
 from control_plane.protocols.openapi_endpoints import paths_of, schemas_of
 from control_plane.protocols.openapi_errors import (
     COMMON_HEADERS,
@@ -87,23 +88,18 @@ def document() -> Json:
             "description": "Images and an instruction in; a checked robot motion out. docs/API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": with_idempotency(
-            {
-                "/v1/inference": {"post": _inference()},
-                "/v1/models": {"get": _models()},
-                **safety_paths(),
-                **paths_of(OWN_ENDPOINTS, security="key"),
-                "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
-                "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
-                "/ready": {"get": _ready()},
-                "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
-                "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
-            }
-        ),
+        "paths": with_idempotency(_paths()),
         "components": {
             "schemas": dict(
                 sorted(
-                    {**generated, **schemas_of(OWN_ENDPOINTS), **_requests(), **safety_schemas(), "Error": error_schema()}.items()
+                    {
+                        **generated,
+                        **schemas_of(OWN_ENDPOINTS),
+                        **_requests(),
+                        **safety_schemas(),
+                        **doors_schemas(),
+                        "Error": error_schema(),
+                    }.items()
                 )
             ),
             "securitySchemes": {
@@ -114,6 +110,21 @@ def document() -> Json:
                 }
             },
         },
+    }
+
+
+def _paths() -> dict[str, Json]:
+    return {
+        "/v1/inference": {"post": _inference()},
+        "/v1/models": {"get": _models()},
+        **safety_paths(),
+        **doors_paths(),
+        **paths_of(OWN_ENDPOINTS, security="key"),
+        "/health": {"get": _plain("health", "Whether this process is alive", {"status": "alive"})},
+        "/healthz": {"get": _text("healthz", "The same in the words of openpi's server", "text/plain")},
+        "/ready": {"get": _ready()},
+        "/metrics": {"get": _text("metrics", "Prometheus metrics", "text/plain")},
+        "/errors": {"get": _text("errors", "The error table as a page", "text/html")},
     }
 
 

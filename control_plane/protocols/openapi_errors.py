@@ -112,5 +112,11 @@ def error_schema() -> Json:
         "retry_after_ms": {"type": ["integer", "null"]},
         "robot_action": {"enum": [action.value for action in RobotAction], "description": "What a control loop should do."},
     }
-    error = {"type": "object", "properties": properties, "required": list(properties)}
+    required = list(properties)
+    properties["late_by_ms"] = {
+        "type": "integer",
+        "minimum": 0,
+        "description": "Of `deadline_exceeded`: by how much it was late.",
+    }
+    error = {"type": "object", "properties": properties, "required": required}
     return {"type": "object", "properties": {"error": error}, "required": ["error"]}

@@ -136,4 +136,4 @@ async def answers(client: httpx.AsyncClient) -> None:
         except httpx.TransportError:
             return False
 
-    await eventually(is_there, within_s=120)  # starting Python is 3 s of CPU, and the machine may be busy
+    await eventually(is_there, within_s=120)  # importing takes seconds of CPU, and the machine may be busy

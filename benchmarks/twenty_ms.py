@@ -1,0 +1,61 @@
+"""A policy for benchmarks only: one forward takes 20 ms, whatever the size of its batch, as on a GPU with room to spare.
+
+The shipped bundle with another name, a camera of 224×224, one instance and a model that sleeps. No queue policy: with one and a
+single instance, this Triton overlooks requests (docs/LOG.md).
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+POLICY = "twenty_ms"
+FORWARD_S = 0.020
+CLIENTS = 8
+_SIDE = 224
+
+_MODEL = f'''"""Sleeps for one forward, then answers every request of the batch with a motion that stands still."""
+
+import time
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep({FORWARD_S})
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("action", still(request))]) for request in requests]
+
+
+def still(request):
+    count = pb_utils.get_input_tensor_by_name(request, "image").shape()[0]
+    return np.zeros((count, 8, 7), np.float32)
+'''
+
+_CONFIG = f"""name: "{POLICY}"
+backend: "python"
+max_batch_size: {2 * CLIENTS}
+input {{ name: "image" data_type: TYPE_UINT8 dims: [{_SIDE}, {_SIDE}, 3] }}
+input {{ name: "instruction_ids" data_type: TYPE_INT64 dims: [24] }}
+input {{ name: "state" data_type: TYPE_FP32 dims: [8] }}
+input {{ name: "state_mask" data_type: TYPE_FP32 dims: [1] }}
+output {{ name: "action" data_type: TYPE_FP32 dims: [8, 7] }}
+instance_group {{ count: 1 kind: KIND_CPU }}
+dynamic_batching {{ preferred_batch_size: [{CLIENTS}] max_queue_delay_microseconds: 5000 }}
+"""
+
+
+def write_repository(repository: Path, *, shipped: Path) -> Path:
+    """A model repository that holds only this policy."""
+    folder = repository / POLICY
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.py").write_text(_MODEL)
+    (folder / "config.pbtxt").write_text(_CONFIG)
+    shutil.copy(shipped / "tokenizer.json", folder)
+    manifest: dict[str, Any] = json.loads((shipped / "manifest.json").read_text())
+    manifest["policy"] = POLICY
+    manifest["description"] = "Stands still after 20 ms; for benchmarks only."
+    manifest["cameras"][0] |= {"width": _SIDE, "height": _SIDE}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    return repository
