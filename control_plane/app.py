@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
-from control_plane.guarding.deployment import load_deployment
+from control_plane.guarding.deployment import load_deployment, load_robots
 from control_plane.guarding.guards import GuardsInForce
 from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
@@ -30,6 +30,8 @@ from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
 from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
+from control_plane.invoices.operator_endpoints import InvoiceDesk
+from control_plane.invoices.seller import load_seller
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
 from control_plane.limits.spend import Spending
@@ -159,6 +161,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             ),
             authenticate=n.authenticator.authenticate,
             trusted_proxies=networks(settings.trusted_networks),
+            more_operator_endpoints=InvoiceDesk(load_seller(settings.seller_file)).endpoints(),
         ),
         operations=Operations(
             canary=canary,
@@ -209,7 +212,8 @@ def _dry_run(pipeline: Pipeline, catalogue: Catalogue, settings: Settings) -> Dr
 def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:
     deployment = load_deployment(settings.safety_limits_file)
     try:
-        return GuardsInForce(catalogue=catalogue, preset=Preset(settings.safety_preset), deployment=deployment)
+        preset = Preset(settings.safety_preset)
+        return GuardsInForce(catalogue=catalogue, preset=preset, deployment=deployment, profiles=load_robots(settings.robots_dir))
     except ApiError as fault:
         raise SettingsError(f"{variable('safety_limits_file')}: {fault.message}") from None
 

@@ -73,6 +73,9 @@ _ROWS = (
     _row("request_in_progress", _INVALID, 409, "The first request with this Idempotency-Key is not answered yet.", retry=True),
     _row("answer_gone", _INVALID, 409, "The first request with this Idempotency-Key was answered; that answer is gone."),
     _row("outcome_unknown", _INVALID, 409, "What became of the first request with this Idempotency-Key is not known."),
+    _row("invoice_state", _INVALID, 409, "The invoice is not in a state for that."),
+    _row("billing_period", _INVALID, 409, "That month cannot be billed or changed now."),
+    _row("price_version_changed", _INVALID, 409, "A version of the price list that was in force has other prices now."),
     _row("unknown_camera", _INVALID, 422, "The model has no such camera."),
     _row("unknown_unnorm_key", _INVALID, 422, "The model has no such action statistics."),
     # Fix the key.

@@ -31,7 +31,12 @@ WORDS: dict[str, Room] = {
     "keys": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and revoke API keys"),
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
+    "invoices": Room(module="control_plane.cli", takes_word=True, environment=APP, help="close months, get paid, correct"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),
+    "revenue": Room(
+        module="control_plane.cli", takes_word=True, environment=APP, help="what the business earns, as tables and a page"
+    ),
+    "billing": Room(module="control_plane.cli", takes_word=True, environment=APP, help="whether the books are true"),
     "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
     "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
