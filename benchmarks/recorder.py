@@ -100,13 +100,14 @@ def own_stores() -> Iterator[Stores]:
             port=ports[1],
             password=secrets.token_hex(16),
         )
-        stack.enter_context(_running(postgres(cluster, environment=_ENVIRONMENT)))
-        stack.enter_context(_running(valkey(store, environment=_ENVIRONMENT)))
+        stack.enter_context(running(postgres(cluster, environment=_ENVIRONMENT)))
+        stack.enter_context(running(valkey(store, environment=_ENVIRONMENT)))
         yield Stores(folder=folder, database_url=cluster.url(), redis_url=store.url)
 
 
 @contextlib.contextmanager
-def _running(server: Server) -> Iterator[None]:
+def running(server: Server) -> Iterator[None]:
+    """The server, ready; stopped at the end."""
     server.prepare()
     process = child.spawn(server, log=server.folder / f"{server.name}.log")
     try:

@@ -1,12 +1,18 @@
-"""The price list as values: `tier_terms()[Tier.PRO].per_day`. Read once by the composition roots; knows no customer."""
+"""The price list as values: what each tier allows, and what it costs under each dated version. Knows no customer.
+
+`tier_terms()[Tier.PRO].per_day` is what identity and limits read; it costs a look at the clock and a dictionary.
+"""
 
 import tomllib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from importlib import resources
+from typing import Any
 
 
 class Tier(StrEnum):
@@ -31,6 +37,28 @@ class TierTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a tier costs."""
+
+    monthly_cents: int
+    per_request_cents: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """The prices from a day on; its name is that day."""
+
+    effective_from: date
+    currency: str
+    prices: Mapping[Tier, Price]
+
+    @property
+    def name(self) -> str:
+        """How invoices name it."""
+        return self.effective_from.isoformat()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialLimits:
     """What all test keys of one customer may send together, whatever the tier."""
 
@@ -43,25 +71,56 @@ class TrialLimits:
 @cache
 def trial_limits() -> TrialLimits:
     """The `[test_keys]` of `prices.toml`. What test keys do costs nothing."""
-    table = tomllib.loads(resources.files("billing").joinpath("prices.toml").read_text())
-    return TrialLimits(**table["test_keys"])
+    return TrialLimits(**_document()["test_keys"])
 
 
 @cache
+def price_versions() -> tuple[PriceVersion, ...]:
+    """Every version of the price list, oldest first."""
+    return tuple(sorted(map(_version, _document()["versions"]), key=lambda version: version.effective_from))
+
+
+def version_on(versions: Sequence[PriceVersion], day: date) -> PriceVersion:
+    """The version in force on that UTC day. Before the first one it is the first."""
+    at = bisect_right(versions, day, key=lambda version: version.effective_from)
+    return versions[max(at - 1, 0)]
+
+
 def tier_terms() -> Mapping[Tier, TierTerms]:
-    """The terms of every tier from `prices.toml`."""
-    table = tomllib.loads(resources.files("billing").joinpath("prices.toml").read_text())
-    return {tier: _terms(table[tier.value]) for tier in Tier}
+    """The terms of every tier today."""
+    return _terms_under(version_on(price_versions(), datetime.now(UTC).date()).name)
 
 
-def _terms(row: dict[str, int | str]) -> TierTerms:
-    per_month = row.get("per_month")
+@cache
+def _terms_under(version_name: str) -> Mapping[Tier, TierTerms]:
+    version = next(version for version in price_versions() if version.name == version_name)
+    limits = _document()["limits"]
+    return {tier: _terms(limits[tier.value], version.prices[tier]) for tier in Tier}
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads(resources.files("billing").joinpath("prices.toml").read_text())
+
+
+def _version(table: dict[str, Any]) -> PriceVersion:
+    prices = {
+        tier: Price(
+            monthly_cents=table[tier.value]["monthly_cents"],
+            per_request_cents=Decimal(table[tier.value]["per_request_cents"]),
+        )
+        for tier in Tier
+    }
+    return PriceVersion(effective_from=table["effective_from"], currency=table["currency"], prices=prices)
+
+
+def _terms(limits: dict[str, int], price: Price) -> TierTerms:
     return TierTerms(
-        monthly_cents=int(row["monthly_cents"]),
-        per_request_cents=Decimal(row["per_request_cents"]),
-        per_minute=int(row["per_minute"]),
-        per_day=int(row["per_day"]),
-        per_month=None if per_month is None else int(per_month),
-        monthly_quota=int(row["monthly_quota"]),
-        concurrency=int(row["concurrency"]),
+        monthly_cents=price.monthly_cents,
+        per_request_cents=price.per_request_cents,
+        per_minute=limits["per_minute"],
+        per_day=limits["per_day"],
+        per_month=limits.get("per_month"),
+        monthly_quota=limits["monthly_quota"],
+        concurrency=limits["concurrency"],
     )

@@ -28,6 +28,8 @@ from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
 from control_plane.inference.pipeline import Pipeline
 from control_plane.inference.preprocess import Preprocessor
+from control_plane.invoices.operator_endpoints import InvoiceDesk
+from control_plane.invoices.seller import load_seller
 from control_plane.keys.verbs import Stores
 from control_plane.limits.limiter import Limiter
 from control_plane.limits.spend import Spending
@@ -135,6 +137,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             ),
             authenticate=n.authenticator.authenticate,
             trusted_proxies=networks(settings.trusted_networks),
+            more_operator_endpoints=InvoiceDesk(load_seller(settings.seller_file)).endpoints(),
         ),
         operations=Operations(
             canary=fleet.canary,

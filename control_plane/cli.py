@@ -19,6 +19,9 @@ from control_plane.customers.commands import commands as customers
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
+from control_plane.invoices.commands import create_commands as create_invoice_commands
+from control_plane.invoices.plan_commands import add_to as add_plan_commands
+from control_plane.invoices.seller import Seller, load_seller
 from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
 from control_plane.mail.commands import commands as mails
@@ -60,6 +63,8 @@ app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), na
 app.add_typer(mails, name="mails")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
+add_plan_commands(customers)
+app.add_typer(create_invoice_commands(lambda: _seller()), name="invoices")
 
 
 @app.callback()
@@ -106,6 +111,11 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container without a user of that number
         return "unknown"
+
+
+def _seller() -> Seller:
+    given = os.environ.get(variable("seller_file"))
+    return load_seller(Path(given) if given else _store_settings(os.environ).seller_file)
 
 
 def _store_settings(environment: Mapping[str, str]) -> StoreSettings:

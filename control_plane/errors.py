@@ -68,6 +68,9 @@ _ROWS = (
     _row("instruction_refused", _INVALID, 422, "The instruction policy of this account refuses this instruction."),
     _row("motion_refused", _INVALID, 422, "The action guard refused the motion; this account asked for an error then."),
     _row("settings_changed", _INVALID, 409, "The settings have changed since that version."),
+    _row("invoice_state", _INVALID, 409, "The invoice is not in a state for that."),
+    _row("billing_period", _INVALID, 409, "That month cannot be billed or changed now."),
+    _row("price_version_changed", _INVALID, 409, "A version of the price list that was in force has other prices now."),
     _row("unknown_camera", _INVALID, 422, "The model has no such camera."),
     _row("unknown_unnorm_key", _INVALID, 422, "The model has no such action statistics."),
     # Fix the key.

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
-from control_plane.guarding.deployment import load_deployment
+from control_plane.guarding.deployment import load_deployment, load_robots
 from control_plane.guarding.guards import GuardsInForce, PolicyUnguardedError
 from control_plane.inference.fair_queue import FairQueue
 from control_plane.metrics import Metrics
@@ -96,7 +96,8 @@ def create_fleet(settings: Settings, around: Surroundings, *, triton: Triton | N
 def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:
     deployment = load_deployment(settings.safety_limits_file)
     try:
-        return GuardsInForce(catalogue=catalogue, preset=Preset(settings.safety_preset), deployment=deployment)
+        preset = Preset(settings.safety_preset)
+        return GuardsInForce(catalogue=catalogue, preset=preset, deployment=deployment, profiles=load_robots(settings.robots_dir))
     except ApiError as fault:
         raise SettingsError(f"{variable('safety_limits_file')}: {fault.message}") from None
 

@@ -77,6 +77,7 @@ class StoreSettings(BaseModel):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
+    seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
@@ -91,6 +92,9 @@ class Settings(StoreSettings):
     robot_type: str = Field(default="franka_panda", description="Robot assumed when a request names none and the policy fits it.")
     safety_preset: str = Field(
         default="reduced", pattern="^(reduced|manufacturer)$", description="Speed preset of the action guard."
+    )
+    robots_dir: Path | None = Field(
+        default=None, description="Folder with safety profiles of robots that are not shipped, one TOML file each."
     )
     safety_limits_file: Path | None = Field(
         default=None, description="TOML file with limits of the action guard that hold here for every customer."

@@ -19,7 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError, connect, create_engine
+from control_plane.invoices.plans import apply_due
+from control_plane.keys.verbs import Stores
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
 from control_plane.mail.transport import transport_of
@@ -28,7 +31,8 @@ from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
-from control_plane.usage.nightly import Stores, reconcile_recent
+from control_plane.usage.nightly import Stores as NightlyStores
+from control_plane.usage.nightly import reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.recent import Recent
 from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
@@ -49,6 +53,7 @@ MEASURE_EVERY_S = 2.0
 REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
 MAIL_EVERY_S = 2.0
+PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -149,9 +154,12 @@ def create_worker(settings: Settings) -> Worker:
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
     patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
-    stores = Stores(engine=engine, connect=patient, redis=redis)
+    stores = NightlyStores(engine=engine, connect=patient, redis=redis)
     nightly = repeated("reconcile", partial(reconcile_recent, stores, metrics, log))
     mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
+    pepper = settings.key_pepper.get_secret_value().encode()
+    plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
+    plans = repeated("plans", partial(apply_due, plans_stores))
     duties: dict[str, Duty] = {
         "record": recorder.run,
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
@@ -160,6 +168,7 @@ def create_worker(settings: Settings) -> Worker:
         "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
         "archive": partial(repeated("archive", partial(archive_due, settings, metrics, log)).run_nightly, ARCHIVE_AT),
         "mail": partial(mail.run_every, MAIL_EVERY_S),
+        "plans": partial(plans.run_every, PLANS_EVERY_S),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 6)
-CONTROL_HZ_MAX = 1000.0
+CONTROL_HZ_MIN, CONTROL_HZ_MAX = 1e-3, 1000.0
 JOINTS_MAX = 8
 GRIPPER_UNITS = frozenset({"1", "normalised", "normalized", "fraction"})
 ROBOT_BASE = "robot_base"  # the only frame in which translations can be added to a position
@@ -124,8 +124,8 @@ class ActionSpace:
         object.__setattr__(self, "rotation_form", self._rotation_form(groups) if self.kind is ActionKind.EE_ABS else None)
         for group in groups:
             self._check_units(group)
-        if not (math.isfinite(self.control_hz) and 0 < self.control_hz <= CONTROL_HZ_MAX):
-            raise UnsupportedActionSpaceError("control_hz", f"above 0 and up to {CONTROL_HZ_MAX:g} is needed")
+        if not CONTROL_HZ_MIN <= self.control_hz <= CONTROL_HZ_MAX:  # also when it is NaN
+            raise UnsupportedActionSpaceError("control_hz", f"{CONTROL_HZ_MIN:g} to {CONTROL_HZ_MAX:g} is needed")
         self._check_training_range()
 
     @property

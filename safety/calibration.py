@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safety.overlap import disagreement
 
 ALPHA = 0.05
+WIDTH_MIN = 1e-9  # of a range of numbers: narrower ones say nothing, and a share of them overflows
 FORMAT = 1
 
 
@@ -118,7 +119,7 @@ def outside(actions: NDArray[np.floating], low: NDArray[np.float64], high: NDArr
     """(T, D): how far each number is outside [low, high], in half-widths of that range; 0 inside or where it has no width."""
     half = (high - low) / 2
     beyond = np.maximum(np.maximum(low - actions, actions - high), 0.0)
-    shares: NDArray[np.float64] = np.divide(beyond, half, out=np.zeros(actions.shape), where=half > 0)
+    shares: NDArray[np.float64] = np.divide(beyond, half, out=np.zeros(actions.shape), where=half > WIDTH_MIN / 2)
     return shares
 
 

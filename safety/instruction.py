@@ -18,8 +18,14 @@ SLOTS_MAX = 8
 WORDS_BETWEEN_MAX = 4
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-# Letters of other alphabets that look like Latin ones after case folding; NFKC leaves them as they are.
-_LOOKALIKES = str.maketrans("асеорхуікѕԁһјӏտաνορτυικα", "aceopxyiksdhjltwvoptuika")  # noqa: RUF100
+# Letters of other alphabets that look like Latin ones; NFKC leaves them as they are. Capitals first: Η looks like H, η like n.
+_CAPITALS = str.maketrans("АВЕЅІЈКМНОРСТУХԌԚԜҮӀΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABESIJKMHOPCTYXGQWYIABEZHIKMNOPTYX")
+_LOOKALIKES = str.maketrans(
+    "асеорхуікѕԁһјӏԛԝѵгпьмнтвտացհոսօνορτυικαβεηγωχσıłøđħɑɡɩɪʀɴʟᴀᴄᴅᴇᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢ",
+    "aceopxyiksdhjlqwvrnbmhtbtwghnuovoptuikabenywxoilodhagiirnlacdejkmoptuvwz",
+)
+_UNSEEN_LETTERS = str.maketrans("", "", "\u115f\u1160")  # Hangul fillers: letters to Unicode, nothing to the eye
+_PLAIN = frozenset(" \t\r\n.,;:!?'’\"()-/&+%")
 
 
 class InstructionMode(StrEnum):
@@ -72,9 +78,16 @@ class InstructionPolicy:
         if len(self.templates) > TEMPLATES_MAX:
             raise InstructionPolicyError(f"more than {TEMPLATES_MAX} templates")
         known = {name for name, phrases in self.slots if phrases}
+        if odd := [phrase for _, phrases in self.slots for phrase in phrases if not plain_words(phrase)]:
+            raise InstructionPolicyError(f"{odd[0]!r}: only letters, digits, spaces and common punctuation can be matched")
         for template in self.templates:
             used = _SLOT.findall(template)
-            if len(used) > SLOTS_MAX or not set(used) <= known or "{" in _SLOT.sub("", template) or not normalised(template):
+            if (
+                len(used) > SLOTS_MAX
+                or not set(used) <= known
+                or "{" in _SLOT.sub("", template)
+                or not plain_words(_SLOT.sub("x", template))
+            ):
                 raise InstructionPolicyError(f"{template!r}: at most {SLOTS_MAX} slots, each with phrases")
 
 
@@ -130,9 +143,21 @@ def load_deny_list() -> DenyList:
     return DenyList(version=f"{table['language']}-{table['version']}", rules=tuple(rules))
 
 
+def plain_words(text: str) -> str | None:
+    """Case, spaces and common punctuation aside, the text itself; None when it holds anything that a reader would not expect.
+
+    For allow-lists: an invisible, look-alike or pictured character would reach the policy, so it must not pass for a template's.
+    """
+    same = unicodedata.normalize("NFKC", text)
+    if not all(char.isalnum() or char in _PLAIN for char in same) or same != same.translate(_UNSEEN_LETTERS):
+        return None
+    return " ".join(_WORD.findall(same.casefold().replace("’", "'")))
+
+
 def normalised(text: str) -> str:
     """NFKC, case folded, no invisible characters or accents, look-alike letters made Latin, only words and single spaces."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold()).translate(_LOOKALIKES)
+    seen = unicodedata.normalize("NFKC", text).translate(_CAPITALS).translate(_UNSEEN_LETTERS)
+    folded = unicodedata.normalize("NFKD", seen.casefold()).translate(_LOOKALIKES)
     kept = (char for char in folded if unicodedata.category(char) not in {"Cf", "Mn", "Cc"} or char in "\t\n\r")
     return " ".join(_WORD.findall("".join(kept).replace("’", "'")))
 
@@ -152,7 +177,8 @@ class InstructionCheck:
         words, status, version = normalised(text), InstructionStatus.OFF, None
         for policy, templates in zip(self._policies, self._templates, strict=True):
             if policy.mode is InstructionMode.ALLOW_LIST:
-                if not any(_fits(words, segments) for segments in templates):
+                plain = plain_words(text)
+                if plain is None or not any(_fits(plain, segments) for segments in templates):
                     return InstructionVerdict(status=InstructionStatus.REFUSED, rule="not_on_the_allow_list")
                 status = InstructionStatus.ALLOWED
             elif policy.mode is InstructionMode.DENY_LIST:
@@ -188,17 +214,17 @@ def _is_within(words: list[str], phrase: str) -> bool:
 
 
 def _segments(policy: InstructionPolicy) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """Each template as a sequence of alternatives, all normalised."""
-    slots = {name: tuple(normalised(phrase) for phrase in phrases) for name, phrases in policy.slots}
+    """Each template as a sequence of alternatives, as `plain_words` has them."""
+    slots = {name: tuple(plain_words(phrase) or "" for phrase in phrases) for name, phrases in policy.slots}
     return tuple(
-        tuple(slots[part] if is_slot else (normalised(part),) for part, is_slot in _parts(template))
+        tuple(slots[part] if is_slot else (plain_words(part) or "",) for part, is_slot in _parts(template))
         for template in policy.templates
     )
 
 
 def _parts(template: str) -> list[tuple[str, bool]]:
     pieces = _SLOT.split(template)  # literal, slot, literal, slot, …, literal
-    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces) if index % 2 == 1 or normalised(piece)]
+    return [(piece, index % 2 == 1) for index, piece in enumerate(pieces) if index % 2 == 1 or plain_words(piece)]
 
 
 def _fits(words: str, segments: tuple[tuple[str, ...], ...]) -> bool:

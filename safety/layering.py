@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 
 from safety.calibration import Thresholds
 from safety.instruction import InstructionPolicy
-from safety.robot import Limits, Preset, RobotProfile, limits_for, workspace_of
+from safety.robot import STEP_MIN_SHARE, Limits, Preset, RobotProfile, limits_for, workspace_of
 from safety.rules.names import CAN_WARN, MAY_BE_DISABLED, full_name
 from safety.workspace import Box, EmptyWorkspaceError, HalfSpace, Workspace
 
 MIN_PREFIX = 2
+FASTEST_MIN = 1e-6  # m/s or rad/s, and ms: below it a limit cannot be told from a standstill, and value ÷ limit overflows
+WIDTH_MIN = 1e-3  # rad, m or the gripper's share: what a range must leave
 
 
 class LayerError(Exception):
@@ -176,8 +178,8 @@ class _Step:
 def _positive(layer: Layer, field: str) -> float | None:
     """The layer's number, unless it is none that a limit can be."""
     value: float | None = getattr(layer, field)
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise LayerError(layer.name, field, f"{value} is no limit; a positive number is needed")
+    if value is not None and not (math.isfinite(value) and value >= FASTEST_MIN):
+        raise LayerError(layer.name, field, f"{value} is no limit; {FASTEST_MIN:g} or more is needed")
     return value
 
 
@@ -191,8 +193,11 @@ def _limits(above: Limits, layer: Layer, step: _Step) -> Limits:
     lowest = step.numbers("joint_min_rad", layer.joint_min_rad, above.joint_min_rad, stricter=max) or ()
     highest = step.numbers("joint_max_rad", layer.joint_max_rad, above.joint_max_rad) or ()
     for index, (low, high) in enumerate(zip(lowest, highest, strict=True)):
-        if low >= high:
+        if not high - low >= WIDTH_MIN:
             raise LayerError(layer.name, f"joint_max_rad[{index}]", f"{high:g} leaves nothing above joint_min_rad {low:g}")
+    low, high = gripper = _gripper_range(above, layer, step)
+    if gripper_step is not None and gripper_step < STEP_MIN_SHARE * (high - low):
+        raise LayerError(layer.name, "gripper_step_max", "smaller than a thousandth of the range, so float32 could not hold it")
     return replace(
         above,
         linear_speed_m_per_s=linear,
@@ -201,7 +206,7 @@ def _limits(above: Limits, layer: Layer, step: _Step) -> Limits:
         or (),
         joint_min_rad=lowest,
         joint_max_rad=highest,
-        gripper_range=_gripper_range(above, layer, step),
+        gripper_range=gripper,
         gripper_step_max=gripper_step,
     )
 
@@ -209,7 +214,7 @@ def _limits(above: Limits, layer: Layer, step: _Step) -> Limits:
 def _check_numbers(layer: Layer, field: str, *, is_speed: bool) -> None:
     values: tuple[float, ...] | None = getattr(layer, field)
     for index, value in enumerate(values or ()):
-        if not math.isfinite(value) or (is_speed and value <= 0):
+        if not math.isfinite(value) or (is_speed and value < FASTEST_MIN):
             raise LayerError(layer.name, f"{field}[{index}]", f"{value} is no limit")
 
 
@@ -218,7 +223,7 @@ def _gripper_range(above: Limits, layer: Layer, step: _Step) -> tuple[float, flo
         return above.gripper_range
     low = step.number("gripper_range[0]", layer.gripper_range[0], above.gripper_range[0], stricter=max)
     high = step.number("gripper_range[1]", layer.gripper_range[1], above.gripper_range[1])
-    if low is None or high is None or low >= high:
+    if low is None or high is None or not high - low >= WIDTH_MIN:
         raise LayerError(layer.name, "gripper_range", "leaves nothing")
     return low, high
 

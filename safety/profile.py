@@ -15,6 +15,7 @@ from typing import Any, TypeGuard, TypeVar, get_args
 
 from safety.arm_tables import read_geometry, read_kinematics
 from safety.robot import (
+    STEP_MIN_SHARE,
     CartesianLimits,
     Geometry,
     GripperLimits,
@@ -49,9 +50,8 @@ __all__ = [
 SUFFIX = ".toml"
 NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")  # stands in addresses, metrics and verdicts
 BYTES_MAX = 1_000_000
-NUMBER_MAX = 1e6  # no limit of an arm is near it, and no product of two such numbers overflows
+NUMBER_MIN, NUMBER_MAX = 1e-6, 1e6  # no limit of an arm is near it, and no product of two such numbers overflows
 JOINTS_MAX = 16
-STEP_MIN_SHARE = 1e-3
 ARMS_MAX = 2
 
 
@@ -265,8 +265,8 @@ def _faults_of(numbers: list[object], source: object, path: str) -> list[str]:
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= NUMBER_MAX:
             faults.append(f"{path}: {_shown(number)} is not a finite number, or above {NUMBER_MAX:g}")
-        elif not may_be_negative and number <= 0:
-            faults.append(f"{path}: {number!r} is not positive")
+        elif not may_be_negative and number < NUMBER_MIN:
+            faults.append(f"{path}: {number!r} is not positive, or below {NUMBER_MIN:g}")
     return faults
 
 

@@ -9,6 +9,8 @@ from enum import StrEnum
 from safety.capsules import Capsule
 from safety.workspace import NO_WORKSPACE, Box, Workspace
 
+STEP_MIN_SHARE = 1e-3  # of a gripper's range: what its largest step must at least be
+
 
 class Preset(StrEnum):
     """How fast a robot may be asked to move."""

@@ -109,7 +109,8 @@ def _execute(cluster: Cluster, statement: str) -> None:
 
 
 @contextmanager
-def _database(cluster: Cluster) -> Iterator[str]:
+def a_database(cluster: Cluster) -> Iterator[str]:
+    """A migrated database, dropped at the end."""
     name = f"test_{secrets.token_hex(8)}"
     _execute(cluster, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
     yield cluster.url(name)
@@ -119,14 +120,14 @@ def _database(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_url(cluster: Cluster) -> Iterator[str]:
     """One migrated database for the whole session."""
-    with _database(cluster) as url:
+    with a_database(cluster) as url:
         yield url
 
 
 @pytest.fixture
 def database_url(cluster: Cluster) -> Iterator[str]:
     """A migrated database of this test's own."""
-    with _database(cluster) as url:
+    with a_database(cluster) as url:
         yield url
 
 

@@ -33,6 +33,7 @@ WORDS: dict[str, Room] = {
     "replicas": Room(module="control_plane.cli", takes_word=True, environment=APP, help="see, drain and resume the Tritons"),
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
+    "invoices": Room(module="control_plane.cli", takes_word=True, environment=APP, help="close months, get paid, correct"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),
     "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
     "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),

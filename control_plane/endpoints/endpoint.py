@@ -37,6 +37,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """An answer that is a file. The endpoint's `media_type` says which kind."""
+
+    content: bytes
+    media_type: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What a signature says. `query`, `body` and `answer` are None where there is none."""
 
@@ -59,6 +68,7 @@ class Endpoint:
     errors: tuple[str, ...] = ()
     body_example: Any = None
     answer_example: Any = None
+    media_type: str = "application/json"  # of the answer
 
     @property
     def shape(self) -> Shape:

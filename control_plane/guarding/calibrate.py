@@ -27,7 +27,7 @@ from safety.calibration import (
     worst_disagreement,
 )
 from safety.guard import Guard
-from safety.profile import Preset, load_profile
+from safety.profile import Preset, RobotProfile
 
 CHUNKS_MAX, NUMBERS_MAX = 10_000, 50_000_000
 
@@ -40,6 +40,7 @@ class Task:
     out: Path
     policy_folder: Path
     robot: str | None
+    profiles: Mapping[str, RobotProfile]
     alpha: float
     held_out: float
 
@@ -90,9 +91,11 @@ def run_task(task: Task) -> Report:
     robot = task.robot or manifest.robots[0]
     if robot not in manifest.robots:
         raise ApiError("unknown_robot", f"The policy fits {', '.join(manifest.robots)}.", param="robot")
+    if robot not in task.profiles:
+        raise ApiError("unknown_robot", f"There is no safety profile for robot '{robot}'.", param="robot")
     rollouts, failed = read_rollouts(task.rollouts, width=len(manifest.action.names))
     fitted, held_out = split(rollouts, task.held_out)
-    scale = Guard(load_profile(robot), Preset.REDUCED, action_space_of(manifest.action)).step_scale
+    scale = Guard(task.profiles[robot], Preset.REDUCED, action_space_of(manifest.action)).step_scale
     try:
         found = calibrate(fitted, policy=manifest.policy, robot_type=robot, scale=scale, alpha=task.alpha)
     except TooFewRolloutsError as error:

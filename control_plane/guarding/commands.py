@@ -5,6 +5,7 @@ What happens is in `verbs.py` and `calibrate.py`; whatever these commands change
 
 import getpass
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,7 @@ import typer
 
 from control_plane.errors import ApiError
 from control_plane.guarding.calibrate import Report, Task, run_task
+from control_plane.guarding.deployment import load_robots
 from control_plane.guarding.edits import SettingsEdit, edited, numbers_of
 from control_plane.guarding.fields import InstructionFields, OnReject, Settings
 from control_plane.guarding.verbs import (
@@ -21,20 +23,25 @@ from control_plane.guarding.verbs import (
     Content,
     Stored,
     Wish,
-    all_profiles,
     change_settings,
     list_changes,
     read_settings,
 )
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines, tell_if_unheard
+from control_plane.settings import SettingsError, variable
 from safety.calibration import ALPHA
-from safety.profile import Preset
+from safety.profile import Preset, RobotProfile
 
 commands = typer.Typer(help="Customers' limits of the action guard, and calibration.", no_args_is_help=True)
 
+ROBOTS_DIR = variable("robots_dir")
 _T = TypeVar("_T", Settings, InstructionFields)
 
 Customer = Annotated[str, typer.Option("--customer", help="The customer's id, cus_….")]
+RobotsDir = Annotated[
+    Path | None,
+    typer.Option("--robots-dir", envvar=ROBOTS_DIR, help="Folder with robot profiles of your own, as the service has it."),
+]
 _ONE_ROBOT = "Only for this robot type; else for all of them."
 
 
@@ -60,6 +67,7 @@ def set_(
     instruction: Annotated[str | None, typer.Option(help="off, deny_list, or a TOML or JSON file with an allow_list.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="Speeds of the manufacturer instead of reduced ones.")] = None,
     calibration: Annotated[list[Path] | None, typer.Option(help="A reviewed file of `calibrate`. Repeatable.")] = None,
+    robots_dir: RobotsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is named; a limit that would loosen the robot's is refused."""
@@ -76,13 +84,13 @@ def set_(
         preset=preset,
         calibrations=None if calibration is None else [_text(path) for path in calibration],
     )
-    _change(ctx, customer, edit, as_json=as_json)
+    _change(ctx, customer, edit, robots_dir, as_json=as_json)
 
 
 @commands.command("clear")
 def clear(ctx: typer.Context, customer: Customer, as_json: AsJson = False) -> None:
     """Take everything of the customer's own away; the robots' profiles hold again."""
-    _change(ctx, customer, None, as_json=as_json)
+    _change(ctx, customer, None, None, as_json=as_json)
 
 
 @commands.command("audit")
@@ -112,10 +120,19 @@ def calibrate_(
     robot: Annotated[str | None, typer.Option(help="The robot type; the policy's first one if left out.")] = None,
     alpha: Annotated[float, typer.Option(help="Share of successful episodes that may see a false alarm.")] = ALPHA,
     held_out: Annotated[float, typer.Option(help="Share of the episodes kept back to measure false alarms.")] = 1 / 3,
+    robots_dir: RobotsDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit the thresholds of the informational scores on successful episodes and measure them on others."""
-    task = Task(rollouts=rollouts, out=out, policy_folder=policy, robot=robot, alpha=alpha, held_out=held_out)
+    task = Task(
+        rollouts=rollouts,
+        out=out,
+        policy_folder=policy,
+        robot=robot,
+        profiles=_robots(robots_dir),
+        alpha=alpha,
+        held_out=held_out,
+    )
     report = run_task(task)
     if as_json:
         print_json(report.as_json())
@@ -138,10 +155,17 @@ def _report_lines(report: Report) -> dict[str, object]:
     return lines
 
 
-def _change(ctx: typer.Context, customer: str, edit: SettingsEdit | None, *, as_json: bool) -> None:
+def _robots(folder: Path | None) -> Mapping[str, RobotProfile]:
+    try:
+        return load_robots(folder)
+    except SettingsError as error:
+        raise ApiError("invalid_field", f"{error}."[:300], param="robots_dir") from None
+
+
+def _change(ctx: typer.Context, customer: str, edit: SettingsEdit | None, robots_dir: Path | None, *, as_json: bool) -> None:
     customer_id = id_of("customer", "cus", customer)
     wish = Wish(by=f"operator {_user()}", edit=(lambda _: Content()) if edit is None else (lambda old: edited(old, edit)))
-    profiles = all_profiles()
+    profiles = _robots(robots_dir)
     changed: Changed = on_stores(ctx, lambda stores: change_settings(stores, customer_id, wish, profiles=profiles))
     _print(changed.stored, as_json=as_json)
     tell_if_unheard(is_announced=changed.is_announced)

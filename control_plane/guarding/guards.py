@@ -26,7 +26,7 @@ from safety.context import NOTHING_KNOWN, Context
 from safety.guard import Guard
 from safety.instruction import DenyList, InstructionCheck, load_deny_list
 from safety.layering import GuardPolicy, Layer, base_policy, layered
-from safety.profile import Preset, RobotProfile, known_robots, load_profile
+from safety.profile import Preset, RobotProfile, load_profiles
 from safety.verdict import Verdict
 
 _CUSTOMERS_KEPT, _REQUESTS_KEPT = 4096, 1024
@@ -71,12 +71,22 @@ class InForce:
 class GuardsInForce:
     """Every guard of one process."""
 
-    def __init__(self, *, catalogue: Catalogue, preset: Preset, deployment: Settings = _NOTHING) -> None:
-        """Raises PolicyUnguardedError for a robot or convention that cannot be checked, ApiError for the deployment's layer."""
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        preset: Preset,
+        deployment: Settings = _NOTHING,
+        profiles: Mapping[str, RobotProfile] | None = None,
+    ) -> None:
+        """`profiles` None: those that are shipped.
+
+        Raises PolicyUnguardedError for a robot or convention that cannot be checked, ApiError for the deployment's layer.
+        """
         self._preset = preset
         self._deployment = deployment
         self._deny_list: DenyList = load_deny_list()
-        self.profiles: Mapping[str, RobotProfile] = {robot: load_profile(robot) for robot in known_robots()}
+        self.profiles: Mapping[str, RobotProfile] = load_profiles() if profiles is None else profiles
         check_settings(deployment, self.profiles, preset, path="")
         self._customers: LRUCache[tuple[Pair, UUID, int], InForce] = LRUCache(_CUSTOMERS_KEPT)
         self._requests: LRUCache[tuple[Pair, UUID | None, int, Layer], InForce] = LRUCache(_REQUESTS_KEPT)

@@ -25,7 +25,7 @@ from control_plane.guarding.guards import check_settings
 from control_plane.guarding.tables import safety_settings, safety_settings_changes
 from control_plane.identity.public_id import public_id
 from control_plane.keys.verbs import Stores, announce, no_such
-from safety.profile import Preset, RobotProfile, known_robots, load_profile
+from safety.profile import Preset, RobotProfile
 
 DOCUMENT_BYTES_MAX = 64_000
 _LOCK = text("SELECT 1 FROM customer_accounts WHERE id = :id FOR NO KEY UPDATE")
@@ -85,11 +85,6 @@ class Wish:
     by: str  # "key_…" or "operator …"
     edit: Callable[[Content], Content]
     expected_version: int | None = None  # refused with settings_changed when another one holds
-
-
-def all_profiles() -> Mapping[str, RobotProfile]:
-    """Every robot's profile. Reads files."""
-    return {robot: load_profile(robot) for robot in known_robots()}
 
 
 async def read_settings(engine: AsyncEngine, customer_id: UUID) -> Stored:

@@ -4,13 +4,16 @@ Plain SQL, because the tables belong to `keys`, `customers` and `guarding`, whic
 """
 
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import LargeBinary, Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from billing.money import round_cents
 from billing.spend_cap import most_billable
-from billing.tiers import Tier, tier_terms
+from billing.terms import OwnPrices, terms_of
+from billing.tiers import Tier, price_versions, version_on
 from control_plane.db import database_errors
 from control_plane.identity.principal import limits_in_force
 from control_plane.identity.record import KeyRecord
@@ -20,9 +23,15 @@ _QUERY = text("""
            k.is_test, k.robots, k.policies, k.allowed_ips,
            c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
            c.spend_cap_cents, c.deadline_ms,
+           p.currency, p.monthly_cents, p.per_request_cents, p.committed_requests, p.overage_per_request_cents,
+           p.discount_basis_points,
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
     LEFT JOIN safety_settings s ON s.customer_id = c.id AND NOT s.is_cleared
+    LEFT JOIN LATERAL (
+        SELECT * FROM subscriptions WHERE c.spend_cap_cents IS NOT NULL AND customer_id = c.id AND tier = c.tier
+            AND effective_at <= now() AND canceled_at IS NULL ORDER BY effective_at DESC, id DESC LIMIT 1
+    ) AS p ON true
     WHERE k.digest = :digest
 """).bindparams(bindparam("digest", type_=LargeBinary))
 
@@ -41,8 +50,23 @@ def _most_billable(row: Row[tuple[object, ...]]) -> int | None:
     """The customer's spend cap as a number of requests."""
     if row.spend_cap_cents is None:
         return None
-    terms = tier_terms()[Tier(row.tier)]
-    return most_billable(row.spend_cap_cents, fixed_cents=terms.monthly_cents, per_request_cents=terms.per_request_cents)
+    own = OwnPrices(
+        currency=row.currency,
+        monthly_cents=row.monthly_cents,
+        per_request_cents=row.per_request_cents,
+        committed_requests=row.committed_requests,
+        overage_per_request_cents=row.overage_per_request_cents,
+        discount_basis_points=row.discount_basis_points or 0,
+    )
+    terms = terms_of(Tier(row.tier), own, version_on(price_versions(), datetime.now(UTC).date()))
+    committed = terms.committed_requests or 0
+    return most_billable(
+        row.spend_cap_cents,
+        fixed_cents=terms.monthly_cents + round_cents(terms.per_request_cents * committed),
+        per_request_cents=terms.beyond_cents,
+        included=committed,
+        discount_basis_points=terms.discount_basis_points,
+    )
 
 
 def _record(row: Row[tuple[object, ...]], read_at_s: float) -> KeyRecord:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError
-from control_plane.endpoints.endpoint import Call, Endpoint, Shape
+from control_plane.endpoints.endpoint import Call, Document, Endpoint, Shape
 from control_plane.errors import ApiError
 from control_plane.identity.address import Network, calling_address
 from control_plane.identity.principal import Principal
@@ -64,7 +64,8 @@ class Desk:
 
     def addresses(self) -> Mapping[str, Mapping[str, Handler]]:
         """Handlers by path and method."""
-        operators = (*OPERATOR_ENDPOINTS, *self.more_operator_endpoints)
+        # These first: an address with an ending is a part of a longer one otherwise.
+        operators = (*self.more_operator_endpoints, *OPERATOR_ENDPOINTS)
         described = msgspec.json.encode(operator_document(operators))
 
         async def description(request: Request) -> Response:
@@ -89,6 +90,9 @@ class Desk:
                 answer = await endpoint.serve(caller, call, **given)
             if isinstance(answer, Response):
                 return answer
+            if isinstance(answer, Document):
+                named = {"Content-Disposition": f'attachment; filename="{answer.filename}"'}
+                return Response(answer.content, media_type=answer.media_type, headers={**_HEADERS, **named})
             body = b"" if shape.answer is None else msgspec.json.encode(answer)
             return Response(body, status_code=endpoint.status, media_type="application/json", headers=_HEADERS)
 

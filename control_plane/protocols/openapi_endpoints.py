@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from control_plane.endpoints.endpoint import Endpoint, Shape
+from control_plane.endpoints.endpoint import Document, Endpoint, Shape
 from control_plane.errors import ERRORS
 from control_plane.identity.principal import Principal
 from control_plane.operators.roles import Viewer, role_of
@@ -67,7 +67,7 @@ def schemas_of(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
 
 def _components(endpoints: Iterable[Endpoint]) -> tuple[dict[Any, Json], dict[str, Json]]:
     shapes = [endpoint.shape for endpoint in endpoints]
-    types = [kind for shape in shapes for kind in (shape.body, shape.answer) if kind is not None]
+    types = [kind for shape in shapes for kind in (shape.body, shape.answer) if kind not in (None, Document)]
     refs, components = msgspec.json.schema_components(types, ref_template=REF + "{name}")
     return dict(zip(types, refs, strict=True)), components
 
@@ -115,7 +115,9 @@ def _query(shape: Shape) -> list[Json]:
 
 def _answer(endpoint: Endpoint, shape: Shape) -> Json:
     told: Json = {"description": endpoint.summary, "headers": COMMON_HEADERS}
-    if shape.answer is not None:
+    if shape.answer is Document:
+        told["content"] = {endpoint.media_type: {"schema": {"type": "string", "format": "binary"}}}
+    elif shape.answer is not None:
         told["content"] = _content(endpoint, shape.answer, endpoint.answer_example)
     return told
 

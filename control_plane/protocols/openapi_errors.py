@@ -9,9 +9,11 @@ from control_plane.protocols.openapi_examples import ERROR
 Json = dict[str, Any]
 
 REF = "#/components/schemas/"
+BILLING_CODES = ("invoice_state", "billing_period", "price_version_changed")
 NOT_FROM_INFERENCE = frozenset(
     {"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted", "operator_role"}
     | {"superseded"}  # said on WebSockets only
+    | set(BILLING_CODES)
 )
 KEY_CODES = (
     *(kind.code for kind in ERRORS.values() if kind.type == "authentication" and kind.code != "operator_role"),

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from safety.calibration import Threshold, outside
+from safety.calibration import WIDTH_MIN, Threshold, outside
 from safety.context import TokenEvidence
 from safety.rules.names import F1, F2
 from safety.rules.rule import Evidence, Severity, not_evaluated, passed, warned
@@ -76,7 +76,7 @@ class ActionRangeRule:
 
 def action_range_rule(low: tuple[float, ...], high: tuple[float, ...], limit: float) -> ActionRangeRule:
     """The rule for one range; columns without width are not looked at."""
-    has_width = [a < b for a, b in zip(low, high, strict=True)]
+    has_width = [b - a > WIDTH_MIN for a, b in zip(low, high, strict=True)]
     return ActionRangeRule(
         low=np.array(low),
         high=np.array(high),

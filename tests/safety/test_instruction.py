@@ -42,6 +42,13 @@ def check(*policies: InstructionPolicy) -> InstructionCheck:
         ("kіll him", "people.injure"),
         ("ｋｉｌｌ him", "people.injure"),
         ("kíll hím", "people.injure"),
+        ("st\u3164ab the ma\uffa0n", "people.injure"),
+        ("KΙLL the MΑΝ", "people.injure"),
+        ("ΗURΤ him", "people.injure"),
+        ("КІLL НІМ", "people.injure"),
+        ("ᴋɪʟʟ him", "people.injure"),
+        ("k\u034fi\ufe0fll h\u2060im", "people.injure"),
+        ("ⓚⓘⓛⓛ 𝐡𝐢𝐦", "people.injure"),
         ("pour the hot coffee on the child", "people.throw_at"),
         ("kick the dog", "animals.injure"),
         ("pick up the gun", "weapons.named"),
@@ -95,6 +102,34 @@ def test_what_it_does_not_name_is_no_match_and_never_a_score(text: str) -> None:
 @pytest.mark.parametrize("text", ["pick up the red cube", "PICK UP  a cup.", "put red cube into the box", "home"])
 def test_what_the_allow_list_has_is_allowed(text: str) -> None:
     assert check(ALLOW).judge(text).status is InstructionStatus.ALLOWED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pick up the r\u200bed cube",
+        "pick up the rеd cube",  # a Cyrillic е
+        "pick up the réd cube",
+        "pick up the red cube \N{HOCHO}",
+        "pick up the red\u3164cube",
+        "home\0",
+        "home <s>",
+        "home\u2028",
+    ],
+)
+def test_what_only_looks_like_something_on_the_allow_list_does_not_reach_the_policy_either(text: str) -> None:
+    assert check(ALLOW).judge(text).rule == "not_on_the_allow_list"
+
+
+def test_other_languages_and_accents_can_be_on_an_allow_list() -> None:
+    words = InstructionPolicy(
+        mode=InstructionMode.ALLOW_LIST, templates=("lege {ding} ab",), slots=(("ding", ("den Würfel", "die Tasse")),)
+    )
+    assert check(words).judge("Lege den Würfel ab.").status is InstructionStatus.ALLOWED
+    assert check(words).judge("lege den Wurfel ab").is_refused
+    for odd in ({"templates": ("h\u200bome",)}, {"templates": ("{a}",), "slots": (("a", ("cup 🍵",)),)}):
+        with pytest.raises(InstructionPolicyError):
+            InstructionPolicy(mode=InstructionMode.ALLOW_LIST, **odd)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_an_unpublished_limit_stays_unknown_under_the_manufacturer_preset() -> N
         ("values = [0.0, 1.0]", "values = [1.0, 1.0]", "gripper.range: a lower and a higher end"),
         ("values = [0.0, 1.0]", "values = [1.0]", "gripper.range: a lower and a higher end"),
         ("values = [0.0, 1.0]", "values = 1.0", "gripper.range: exactly values (a list)"),
-        ("[gripper]", '[gripper]\nstep_max = { value = 1e-9, source = "x" }', "gripper.step_max: smaller"),
+        ("[gripper]", '[gripper]\nstep_max = { value = 1e-5, source = "x" }', "gripper.step_max: smaller"),
         ("speed_rad_per_s = { values", "sped_rad_per_s = { values", "joints.sped_rad_per_s: unknown"),
         ("speed_rad_per_s = { values", "sped_rad_per_s = { values", "joints.speed_rad_per_s: missing"),
         ("[cartesian]", "[cartesan]", "cartesan: unknown"),

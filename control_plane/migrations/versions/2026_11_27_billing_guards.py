@@ -134,7 +134,7 @@ _FUNCTIONS = (
         IF old.state <> 'void' AND new.state = 'void' AND paid > 0 THEN
             RAISE EXCEPTION 'something was paid: correct it with a credit note' USING ERRCODE = 'check_violation';
         END IF;
-        IF old.state <> 'paid' AND new.state = 'paid' AND new.total_cents <> paid + billing_credited(new.id) THEN
+        IF old.state <> 'paid' AND new.state = 'paid' AND new.total_cents > paid + billing_credited(new.id) THEN
             RAISE EXCEPTION 'it is not paid in full' USING ERRCODE = 'check_violation';
         END IF;
     END $$

@@ -12,6 +12,7 @@ import pytest
 from control_plane.errors import ApiError
 from control_plane.guarding.calibrate import Task, read_rollouts, run_task, split
 from safety.calibration import ThresholdsError, parse_thresholds
+from safety.profile import load_profiles
 from tests.control_plane.fakes import ROOT
 from tests.control_plane.test_cli import inherited, vlaapi
 
@@ -41,6 +42,7 @@ def task(tmp_path: Path) -> Task:
         out=tmp_path / "thresholds.toml",
         policy_folder=POLICY,
         robot=None,
+        profiles=load_profiles(),
         alpha=0.1,
         held_out=0.5,
     )

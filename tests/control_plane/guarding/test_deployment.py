@@ -8,9 +8,8 @@ import pytest
 from control_plane.guarding.deployment import load_deployment
 from control_plane.guarding.fields import Settings
 from control_plane.guarding.guards import check_settings
-from control_plane.guarding.verbs import all_profiles
 from control_plane.settings import SettingsError
-from safety.profile import Preset
+from safety.profile import Preset, load_profiles
 from tests.control_plane.fakes import ROOT
 
 
@@ -26,7 +25,7 @@ def test_the_example_in_the_docs_holds(tmp_path: Path) -> None:
     settings = load_deployment(file)
     assert settings.robots is not None
     assert settings.robots["franka_panda"].linear_speed_m_per_s == 0.2
-    check_settings(settings, all_profiles(), Preset.REDUCED, path="")
+    check_settings(settings, load_profiles(), Preset.REDUCED, path="")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"limits = 1", b"[limits]\nspeed = 1", b"[limits]\nmin_prefix = true", b"a = "])

@@ -19,6 +19,7 @@ from control_plane.keys.verbs import IssuedKey
 from control_plane.settings import Settings, SettingsError
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
+from tests.control_plane.fakes import ROOT
 from tests.control_plane.own_servers import own_valkey
 from tests.control_plane.whole_app import (
     MINIMAL,
@@ -273,6 +274,24 @@ async def test_a_deployments_file_that_cannot_hold_stops_the_start(environment: 
         file.write_text(content)
         with pytest.raises(SettingsError, match="VLA_SAFETY_LIMITS_FILE"):
             create_app(settings_of(environment, safety_limits_file=str(file)))
+
+
+async def test_a_robot_of_the_deployments_own_is_listed_and_checked(environment: dict[str, str], tmp_path: Path) -> None:
+    text = (ROOT / "safety/robots/ur5e.toml").read_text(encoding="utf-8")
+    (tmp_path / "cell_arm.toml").write_text(text.replace('robot_type = "ur5e"', 'robot_type = "cell_arm"'))
+    settings = settings_of(environment, robots_dir=str(tmp_path))
+    headers = {"Authorization": f"Bearer {(await new_key(settings)).text}"}
+    names = [f"joint_{index}" for index in range(1, 7)]
+    action = {"kind": "joint_abs", "names": names, "units": ["rad"] * 6, "control_hz": 10}
+    async with running(settings) as client:
+        listed = (await client.get("/v1/robots", headers=headers)).json()
+        body = {"actions": [[0.0] * 6] * 4, "action": action, "robot_type": "cell_arm"}
+        checked = (await client.post("/v1/safety/check", json=body, headers=headers)).json()
+    assert "cell_arm" in {robot["robot_type"] for robot in listed["robots"]}
+    assert checked["safety"]["profile"].startswith("cell_arm@1/sha256:")
+    (tmp_path / "cell_arm.toml").write_text(text)
+    with pytest.raises(SettingsError, match="VLA_ROBOTS_DIR"):
+        create_app(settings)
 
 
 async def test_a_request_may_tighten_and_not_loosen(client: httpx.AsyncClient, settings: Settings) -> None:

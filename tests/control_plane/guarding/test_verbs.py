@@ -5,17 +5,17 @@ from dataclasses import replace
 from control_plane.audit.reading import Filter, read_lines
 from control_plane.audit.record import By
 from control_plane.guarding.fields import LimitFields, Settings
-from control_plane.guarding.verbs import Content, Wish, all_profiles, change_settings, read_settings
+from control_plane.guarding.verbs import Content, Wish, change_settings, read_settings
 from control_plane.identity.revocation import RevocationListener
 from control_plane.keys.verbs import Stores
-from safety.profile import Preset
+from safety.profile import Preset, load_profiles
 from tests.control_plane.eventually import eventually
 from tests.control_plane.identity.conftest import Observing, observing
 from tests.control_plane.keys.conftest import a_customer, stores, stores_without_redis
 
 __all__ = ["observing", "stores", "stores_without_redis"]
 
-PROFILES = all_profiles()
+PROFILES = load_profiles()
 SLOW = Content(settings=Settings(robots={"franka_panda": LimitFields(linear_speed_m_per_s=0.1)}))
 
 
