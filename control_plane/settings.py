@@ -79,6 +79,9 @@ class StoreSettings(BaseModel):
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
     seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
+    webhook_allow_loopback: bool = Field(
+        default=False, description="Whether webhooks may go to this machine, also without TLS: for development only."
+    )
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 

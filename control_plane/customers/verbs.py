@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from billing.tiers import Tier
 from control_plane.audit.record import Change, record
@@ -88,6 +88,16 @@ def clean_company_name(text: str) -> str:
 
 async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> CreatedCustomer:
     """The customer and their first key, or neither."""
+    with database_errors():
+        async with stores.engine.begin() as connection:
+            customer, issued = await insert_customer(connection, stores, new, key)
+    return CreatedCustomer(customer=customer, key=issued, is_announced=await announce(stores.redis, [issued.digest]))
+
+
+async def insert_customer(
+    connection: AsyncConnection, stores: Stores, new: NewCustomer, key: NewKey
+) -> tuple[CustomerSummary, IssuedKey]:
+    """The same inside the caller's transaction; the caller announces the key after its commit."""
     values = {
         "id": new_id(),
         "company_name": clean_company_name(new.company_name),
@@ -97,15 +107,13 @@ async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> Crea
         **_checked(new.overrides),
     }
     statement = insert(customer_accounts).values(values).on_conflict_do_nothing().returning(customer_accounts)
-    with database_errors():
-        async with stores.engine.begin() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-            if row is None:
-                raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
-            issued = await issue(connection, row.id, key, pepper=stores.pepper)
-            await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
-            await record(connection, stores.by, key_created(row.id, issued))
-    return CreatedCustomer(customer=_summary(row), key=issued, is_announced=await announce(stores.redis, [issued.digest]))
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
+    issued = await issue(connection, row.id, key, pepper=stores.pepper)
+    await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
+    await record(connection, stores.by, key_created(row.id, issued))
+    return _summary(row), issued
 
 
 async def set_tier(stores: Stores, customer_id: UUID, tier: Tier) -> ChangedCustomer:

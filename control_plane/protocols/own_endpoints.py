@@ -2,8 +2,10 @@
 
 from control_plane.account.keys import OWN_ENDPOINTS as KEYS
 from control_plane.account.requests import OWN_ENDPOINTS as REQUESTS
+from control_plane.account.signups import OWN_ENDPOINTS as SIGNUPS
 from control_plane.account.usage import OWN_ENDPOINTS as USAGE
+from control_plane.account.webhooks import OWN_ENDPOINTS as WEBHOOKS
 from control_plane.endpoints.endpoint import Endpoint
 from control_plane.invoices.own_endpoints import OWN_BILLING_ENDPOINTS
 
-OWN_ENDPOINTS: tuple[Endpoint, ...] = (*USAGE, *REQUESTS, *KEYS, *OWN_BILLING_ENDPOINTS)
+OWN_ENDPOINTS: tuple[Endpoint, ...] = (*USAGE, *REQUESTS, *KEYS, *WEBHOOKS, *SIGNUPS, *OWN_BILLING_ENDPOINTS)
