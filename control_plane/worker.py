@@ -57,9 +57,9 @@ MEASURE_EVERY_S = 2.0
 REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
 MAIL_EVERY_S = 2.0
+PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
 WEBHOOKS_EVERY_S = 1.0
 ALERTS_EVERY_S = 15.0
-PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -160,6 +160,7 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
+    mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     pepper = settings.key_pepper.get_secret_value().encode()
     plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
     plans = repeated("plans", partial(apply_due, plans_stores))
@@ -168,36 +169,15 @@ def create_worker(settings: Settings) -> Worker:
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
-        **_outboxes(settings, outbox_engine, metrics, log),
+        "mail": partial(mail.run_every, MAIL_EVERY_S),
         "plans": partial(plans.run_every, PLANS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
+        "webhooks": partial(
+            repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
+        ),
+        "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
-
-
-def _outboxes(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
-    """What leaves the house: e-mails, webhooks, and the alerts that both carry."""
-    steps: dict[str, tuple[Step, float]] = {
-        "mail": (_mail(settings, engine, metrics, log).step, MAIL_EVERY_S),
-        "webhooks": (_webhooks(settings, engine, metrics, log).step, WEBHOOKS_EVERY_S),
-        "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
-    }
-    return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
-
-
-def _webhooks(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> WebhookDelivery:
-    return WebhookDelivery(
-        engine=engine,
-        pepper=settings.key_pepper.get_secret_value().encode(),
-        is_loopback_allowed=settings.webhook_allow_loopback,
-        metrics=metrics,
-        log=log,
-    )
-
-
-def _alerts(settings: Settings, engine: AsyncEngine, log: FilteringBoundLogger) -> Alerts:
-    letterhead = letterhead_of(public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email)
-    return Alerts(engine=engine, letterhead=letterhead, log=log)
 
 
 def _bookkeeping(
@@ -219,6 +199,21 @@ def _bookkeeping(
         "revenue": partial(duties["revenue"].run_every, REFRESH_EVERY_S, first_after_s=FIRST_AFTER_S),
         "truths": partial(duties["truths"].run_every, CHECK_EVERY_S, first_after_s=FIRST_AFTER_S),
     }
+
+
+def _webhooks(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> WebhookDelivery:
+    return WebhookDelivery(
+        engine=engine,
+        pepper=settings.key_pepper.get_secret_value().encode(),
+        is_loopback_allowed=settings.webhook_allow_loopback,
+        metrics=metrics,
+        log=log,
+    )
+
+
+def _alerts(settings: Settings, engine: AsyncEngine, log: FilteringBoundLogger) -> Alerts:
+    letterhead = letterhead_of(public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email)
+    return Alerts(engine=engine, letterhead=letterhead, log=log)
 
 
 def _mail(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> Delivery:

@@ -29,6 +29,8 @@ WORDS: dict[str, Room] = {
     "logs": Room(module="deploy.embedded", takes_word=True, environment=APP, help="the log of one of its servers"),
     "customers": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and change customers"),
     "keys": Room(module="control_plane.cli", takes_word=True, environment=APP, help="create, list and revoke API keys"),
+    "policies": Room(module="control_plane.cli", takes_word=True, environment=APP, help="what is served, and to whom"),
+    "replicas": Room(module="control_plane.cli", takes_word=True, environment=APP, help="see, drain and resume the Tritons"),
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "invoices": Room(module="control_plane.cli", takes_word=True, environment=APP, help="close months, get paid, correct"),

@@ -11,6 +11,12 @@ from control_plane.invoices.operator_endpoints import BILLING_ENDPOINTS
 from control_plane.operators.endpoints import ENDPOINTS as OPERATORS
 
 OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (
-    *(*OPERATORS, *CUSTOMERS, *KEYS, *REQUESTS),
-    *(*MAILS, *WEBHOOKS, *SIGNUPS, *BILLING_ENDPOINTS),
+    *OPERATORS,
+    *CUSTOMERS,
+    *KEYS,
+    *REQUESTS,
+    *MAILS,
+    *WEBHOOKS,
+    *SIGNUPS,
+    *BILLING_ENDPOINTS,
 )
