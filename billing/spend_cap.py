@@ -3,9 +3,12 @@
 Exact: one request more than `most_billable` says would cost more than the cap. Knows no customer and no store.
 """
 
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 
-from billing.charge import round_cents
+from billing.money import round_cents
+from billing.rating import LineKind, committed_in, rate
+from billing.segments import Segment
 
 _ALL_BASIS_POINTS = 10_000
 _HALF = Decimal("0.5")
@@ -28,6 +31,23 @@ def most_billable(
     exact = (room_cents + _HALF) / per_request_cents
     fitting = int(exact.to_integral_value(ROUND_CEILING)) - 1  # exactly half a cent more rounds up
     return included + fitting
+
+
+def most_billable_in(cap_cents: int, parts: Sequence[Segment]) -> int | None:
+    """The same for a month as it is rated: with the customer's own prices, commitment and discount.
+
+    Exact while one price holds. In a month cut in several, the dearest price, the smallest commitment and the smallest discount
+    count for all of it, and a cent per part for rounding: too early, never too late.
+    """
+    lines = rate(parts[0].month, parts, ())
+    fixed_cents = sum(line.amount_cents for line in lines if line.kind is not LineKind.DISCOUNT)
+    return most_billable(
+        cap_cents,
+        fixed_cents=fixed_cents + (len(parts) if len(parts) > 1 else 0),
+        per_request_cents=max(part.terms.beyond_cents for part in parts),
+        included=min(map(committed_in, parts)),
+        discount_basis_points=min(part.terms.discount_basis_points for part in parts),
+    )
 
 
 def _before_discount(cap_cents: int, basis_points: int) -> int:

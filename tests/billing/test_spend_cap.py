@@ -1,13 +1,18 @@
 """A spend cap as a number of requests: never a cent too much, never a request too few."""
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.charge import monthly_charge_cents, round_cents
-from billing.spend_cap import most_billable
-from billing.tiers import Tier, tier_terms
+from billing.rating import Metered, rate
+from billing.segments import segments
+from billing.spend_cap import most_billable, most_billable_in
+from billing.terms import OwnPrices, Subscription
+from billing.tiers import Tier, price_versions, tier_terms
 
 CENTS = st.integers(min_value=0, max_value=10**9)
 PRICES = st.decimals(min_value=Decimal("0.0001"), max_value=Decimal(1000), places=4)
@@ -47,3 +52,37 @@ def test_where_requests_cost_nothing_there_is_nothing_to_cap() -> None:
 def test_a_cap_below_the_fee_leaves_what_is_included() -> None:
     assert most_billable(100, fixed_cents=250_000, per_request_cents=Decimal(1)) == 0
     assert most_billable(100, fixed_cents=250_000, per_request_cents=Decimal(1), included=500) == 500
+
+
+def subscription(day: int, **own: object) -> Subscription:
+    """What an enterprise customer has from that day of November on."""
+    prices = OwnPrices(**own)  # type: ignore[arg-type]  # a test names fields that exist
+    return Subscription(id=UUID(int=day), effective_at=datetime(2026, 11, day, tzinfo=UTC), tier=Tier.ENTERPRISE, own=prices)
+
+
+OWN = st.fixed_dictionaries(
+    {
+        "monthly_cents": st.integers(0, 10**6),
+        "per_request_cents": st.decimals(min_value=Decimal("0.01"), max_value=Decimal(100), places=2),
+        "committed_requests": st.none() | st.integers(1, 10**4),
+        "discount_basis_points": st.integers(0, 9_000),
+    }
+)
+
+
+@given(st.lists(OWN, min_size=1, max_size=3), st.integers(0, 10**8), st.data())
+def test_no_months_invoice_is_above_the_cap_however_its_requests_fell(
+    plans: list[dict[str, object]], cap: int, data: st.DataObject
+) -> None:
+    history = [subscription(1 + 10 * number, **own) for number, own in enumerate(plans)]
+    parts = segments(history, price_versions(), date(2026, 11, 1))
+    most = most_billable_in(cap, parts)
+    assert most is not None
+    unused = sum(line.amount_cents for line in rate(date(2026, 11, 1), parts, ()))
+    left, quantities = most, []
+    for _ in parts[:-1]:
+        quantities.append(data.draw(st.integers(0, left)))
+        left -= quantities[-1]
+    metered = [Metered(segment=part, quantity=count) for part, count in zip(parts, [*quantities, left], strict=True)]
+    invoice = sum(line.amount_cents for line in rate(date(2026, 11, 1), parts, metered))
+    assert invoice <= max(cap, unused)
