@@ -3,5 +3,6 @@
 from control_plane.endpoints.endpoint import Endpoint
 from control_plane.invoices.operator_endpoints import BILLING_ENDPOINTS
 from control_plane.operators.endpoints import ENDPOINTS as OPERATORS
+from control_plane.operators.fleet_endpoints import ENDPOINTS as FLEET
 
-OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (*OPERATORS, *BILLING_ENDPOINTS)
+OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (*OPERATORS, *BILLING_ENDPOINTS, *FLEET)
