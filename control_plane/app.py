@@ -138,6 +138,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             authenticate=n.authenticator.authenticate,
             trusted_proxies=networks(settings.trusted_networks),
             more_operator_endpoints=InvoiceDesk(load_seller(settings.seller_file)).endpoints(),
+            is_loopback_allowed=settings.webhook_allow_loopback,
         ),
         operations=Operations(
             canary=fleet.canary,

@@ -68,6 +68,7 @@ class Metrics:
     dead_letters: Counter
     bookkeeping: BookkeepingMetrics
     mails: Counter
+    webhooks: Counter
 
 
 def create_metrics() -> Metrics:
@@ -107,6 +108,7 @@ def create_metrics() -> Metrics:
         stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
         dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
         bookkeeping=_bookkeeping_metrics(r),
+        webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
     )
 

@@ -6,6 +6,7 @@ and prices are not settings: they live in manifest.json, safety/robots/*.toml an
 
 import os
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -78,6 +79,9 @@ class StoreSettings(BaseModel):
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
     seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
+    webhook_allow_loopback: bool = Field(
+        default=False, description="Whether webhooks may go to this machine, also without TLS: for development only."
+    )
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
@@ -118,6 +122,12 @@ class Settings(StoreSettings):
     recorder_batch_rows: int = Field(default=1000, ge=1, description="Most usage events the recorder stores in one transaction.")
     log_retention_days: int = Field(
         default=90, ge=1, description="Days after the end of a closed month until its log rows move to the object store."
+    )
+    gpu_cost_cents_per_h: Decimal = Field(
+        default=Decimal(0), ge=0, description="What all GPUs cost an hour, in cents of the price list's currency; for the margin."
+    )
+    server_cost_cents_per_h: Decimal = Field(
+        default=Decimal(0), ge=0, description="What all other servers cost an hour, in the same cents."
     )
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 

@@ -19,20 +19,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.alerts.check import Alerts
 from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError, connect, create_engine
 from control_plane.invoices.plans import apply_due
 from control_plane.keys.verbs import Stores
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
+from control_plane.mail.letters import letterhead_of
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.objects import ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
+from control_plane.revenue.duties import CHECK_EVERY_S, FIRST_AFTER_S, REFRESH_EVERY_S, costs_of, keep_revenue
+from control_plane.revenue.truths import HourlyCheck
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
-from control_plane.usage.nightly import Stores as NightlyStores
-from control_plane.usage.nightly import reconcile_recent
+from control_plane.usage.nightly import Sources, reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.recent import Recent
 from control_plane.usage.recorder import STORES_AWAY, Connect, Pace, Recorder
@@ -40,6 +43,7 @@ from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import Consumer
+from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
@@ -54,6 +58,8 @@ REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
 MAIL_EVERY_S = 2.0
 PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
+WEBHOOKS_EVERY_S = 1.0
+ALERTS_EVERY_S = 15.0
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -104,8 +110,9 @@ class Repeated:
         self._log = log.bind(duty=name)
         self._is_waiting = False
 
-    async def run_every(self, every_s: float, stop: asyncio.Event) -> None:
-        """Now, and again that long after each end of it."""
+    async def run_every(self, every_s: float, stop: asyncio.Event, *, first_after_s: float = 0.0) -> None:
+        """Now or a little later, and again that long after each end of it."""
+        await pause(stop, first_after_s)
         while not stop.is_set():
             is_done = await self._attempt()
             await pause(stop, every_s if is_done else min(every_s, RETRY_S))
@@ -135,9 +142,9 @@ def create_worker(settings: Settings) -> Worker:
     """A worker that has not touched anything yet."""
     metrics, log = create_metrics(), create_log(settings.log_level)
     redis = create_redis(str(settings.redis_url), timeout_s=REDIS_TIMEOUT_S)
-    engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=RECONCILE_TIMEOUT_S)
+    engine = create_engine(str(settings.database_url), pool_size=3, timeout_s=RECONCILE_TIMEOUT_S)
     # Apart, so that an hour of reconciling keeps no mail waiting.
-    outbox_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=STATEMENT_TIMEOUT_S)
+    outbox_engine = create_engine(str(settings.database_url), pool_size=4, timeout_s=STATEMENT_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -153,9 +160,6 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
-    stores = NightlyStores(engine=engine, connect=patient, redis=redis)
-    nightly = repeated("reconcile", partial(reconcile_recent, stores, metrics, log))
     mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     pepper = settings.key_pepper.get_secret_value().encode()
     plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
@@ -165,12 +169,51 @@ def create_worker(settings: Settings) -> Worker:
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
-        "reconcile": partial(nightly.run_nightly, RECONCILE_AT),
-        "archive": partial(repeated("archive", partial(archive_due, settings, metrics, log)).run_nightly, ARCHIVE_AT),
         "mail": partial(mail.run_every, MAIL_EVERY_S),
         "plans": partial(plans.run_every, PLANS_EVERY_S),
+        **_bookkeeping(settings, redis, engine, metrics, log),
+        "webhooks": partial(
+            repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
+        ),
+        "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
+
+
+def _bookkeeping(
+    settings: Settings, redis: Redis, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger
+) -> dict[str, Duty]:
+    """Rows against roll-ups and counters, months into the archive, revenue as it stands, and whether the books are true."""
+    patient = partial(connect, str(settings.database_url), timeout_s=RECONCILE_TIMEOUT_S, name="vla-reconcile")
+    sources = Sources(engine=engine, connect=patient, redis=redis)
+    steps: dict[str, Step] = {
+        "reconcile": partial(reconcile_recent, sources, metrics, log),
+        "archive": partial(archive_due, settings, metrics, log),
+        "revenue": partial(keep_revenue, engine, costs_of(settings)),
+        "truths": HourlyCheck(engine=engine, metrics=metrics, log=log).step,
+    }
+    duties = {name: Repeated(step, name=name, log=log) for name, step in steps.items()}
+    return {
+        "reconcile": partial(duties["reconcile"].run_nightly, RECONCILE_AT),
+        "archive": partial(duties["archive"].run_nightly, ARCHIVE_AT),
+        "revenue": partial(duties["revenue"].run_every, REFRESH_EVERY_S, first_after_s=FIRST_AFTER_S),
+        "truths": partial(duties["truths"].run_every, CHECK_EVERY_S, first_after_s=FIRST_AFTER_S),
+    }
+
+
+def _webhooks(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> WebhookDelivery:
+    return WebhookDelivery(
+        engine=engine,
+        pepper=settings.key_pepper.get_secret_value().encode(),
+        is_loopback_allowed=settings.webhook_allow_loopback,
+        metrics=metrics,
+        log=log,
+    )
+
+
+def _alerts(settings: Settings, engine: AsyncEngine, log: FilteringBoundLogger) -> Alerts:
+    letterhead = letterhead_of(public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email)
+    return Alerts(engine=engine, letterhead=letterhead, log=log)
 
 
 def _mail(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> Delivery:

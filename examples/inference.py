@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-DEADLINE_MS = 500
+DEADLINE_MS = 2000
 ATTEMPTS = 3
 EXAMPLE = Path(__file__).with_name("tabletop.png")
 
@@ -50,6 +50,10 @@ class Robot:
             time.sleep((error["retry_after_ms"] or 100) / 1000)
         raise AssertionError("unreachable")
 
+    def close(self) -> None:
+        """Ends the episode."""
+        self._connection.close()
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             self._connection.request("POST", "/v1/inference", json.dumps(request), self._headers)
@@ -81,6 +85,8 @@ def main() -> None:
         chunk = robot.next_motion(picture.read_bytes(), instruction)
     except Refused as refusal:
         sys.exit(f"{refusal.robot_action}: {refusal}")
+    finally:
+        robot.close()
     for step in chunk:
         sys.stdout.write("  ".join(f"{value:+.4f}" for value in step) + "\n")
 

@@ -35,8 +35,14 @@ WORDS: dict[str, Room] = {
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "invoices": Room(module="control_plane.cli", takes_word=True, environment=APP, help="close months, get paid, correct"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),
+    "revenue": Room(
+        module="control_plane.cli", takes_word=True, environment=APP, help="what the business earns, as tables and a page"
+    ),
+    "billing": Room(module="control_plane.cli", takes_word=True, environment=APP, help="whether the books are true"),
     "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
     "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),
+    "webhooks": Room(module="control_plane.cli", takes_word=True, environment=APP, help="deliveries to customers' webhooks"),
+    "signups": Room(module="control_plane.cli", takes_word=True, environment=APP, help="requests for access: approve, reject"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
     "export": Room(module="export.start", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),

@@ -48,7 +48,7 @@ class AsyncClient:
             headers=dict(transport.headers_for(key)),
             transport=http or httpx.AsyncHTTPTransport(verify=verify, limits=transport.LIMITS),
         )
-        self._defaults = Defaults(deadline_ms=deadline_ms, encoding=Encoding(jpeg_quality))
+        self._defaults = Defaults(deadline_ms=deadline_ms, encoding=Encoding(jpeg_quality), is_repeating=attempts > 1)
         self._is_downscaling = downscale
         self._retry = Retry(attempts=attempts, clock=time.monotonic, chance=random.random)
 

@@ -65,6 +65,7 @@ class Defaults:
 
     deadline_ms: int
     encoding: Encoding
+    is_repeating: bool = True
     cameras: Mapping[str, Mapping[str, Camera]] = field(default_factory=dict)
 
 
@@ -72,6 +73,18 @@ def inference(
     pictures: Pictures, instruction: str, fields: Fields, defaults: Defaults, *, deadline_ms: int | None = None
 ) -> Call[Answer]:
     """`POST /v1/inference`. Raises InvalidRequest for what can be seen to be wrong from here."""
+    request, parts = observation(pictures, instruction, fields, defaults, deadline_ms=deadline_ms)
+    body, content_type = _form(_json(request), parts)
+    headers = {"Content-Type": content_type}
+    if defaults.is_repeating:  # the service looks such a request up twice; one that is never repeated need not pay for that
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    return Call("POST", "/v1/inference", answer_from, request["deadline_ms"] / 1000, headers, body)
+
+
+def observation(
+    pictures: Pictures, instruction: str, fields: Fields, defaults: Defaults, *, deadline_ms: int | None = None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The fields of a request, and its pictures by part name. Raises InvalidRequest, and TypeError for a field that none has."""
     unknown = set(fields) - set(Fields.__annotations__)
     if unknown:
         raise TypeError(f"infer() has no field {', '.join(sorted(unknown))}")
@@ -81,11 +94,9 @@ def inference(
     state = fields.get("state")
     numbers = None if state is None else _numbers(state, "state")
     told = {"instruction": instruction, **fields, "state": numbers, "deadline_ms": int(budget_ms)}
-    request = _json({name: value for name, value in told.items() if value is not None})
     cameras = defaults.cameras.get(fields.get("model") or "", {})
-    body, content_type = _form(request, _parts(pictures, defaults.encoding, cameras))
-    headers = {"Content-Type": content_type, "Idempotency-Key": str(uuid.uuid4())}
-    return Call("POST", "/v1/inference", answer_from, budget_ms / 1000, headers, body)
+    request = {name: value for name, value in told.items() if value is not None}
+    return request, _parts(pictures, defaults.encoding, cameras)
 
 
 def models(deadline_s: float) -> Call[tuple[Model, ...]]:

@@ -31,6 +31,7 @@ from vlaapi_client.rate_limit import RateLimit, rate_limit_from
 if TYPE_CHECKING:
     from vlaapi_client.results import Answer
 
+_SHUT = frozenset({401, 403, 407})  # a door that a person has to open, whoever's it is
 _MAY_PASS = {429: "rate_limit", 502: "unavailable", 503: "unavailable", 504: "timeout"}
 
 
@@ -85,7 +86,9 @@ class Unavailable(RetryAfter):
 
 
 class DeadlineExceeded(RetryAfter):
-    """Too late. `status` is None when the wait ended here, without an answer of the service."""
+    """Too late. `status` is None when the wait ended here, without an answer of the service, which else says `late_by_ms`."""
+
+    late_by_ms: float | None = None
 
 
 class ConnectionLost(RetryAfter):
@@ -93,13 +96,13 @@ class ConnectionLost(RetryAfter):
 
 
 class Refused(Hold):
-    """The action guard let no motion through. `answer.verdict` says why, `answer.fallback` what holding means."""
+    """The action guard let no motion through. `answer.verdict` says why, `fallback` what holding means.
 
-    def __init__(self, answer: Answer) -> None:
-        rule = answer.verdict.limiting_rule
-        because = f"{answer.refused_for or 'motion'}, {rule}" if rule else str(answer.refused_for or "motion")
-        super().__init__("motion_refused", f"the action guard refused: {because}", request_id=answer.request_id, param=rule)
-        self.answer = answer
+    `answer` is None where the service sends none with a refusal, as on a WebSocket; `param` names the rule there too.
+    """
+
+    answer: Answer | None = None
+    fallback: Mapping[str, Any] | None = None
 
 
 class QuotaUsedUp(Hold):
@@ -139,25 +142,36 @@ def error_from(status: int, body: bytes, headers: Mapping[str, str]) -> VlaError
     told = _told(body)
     if told is None:
         kind, request_id = _MAY_PASS.get(status, ""), headers.get("x-request-id")
-        found = _class_of(kind, "", status, is_retryable=bool(kind), robot_action="hold")
+        if status in _SHUT:
+            found: type[VlaError] = NotAllowed
+        else:
+            found = _class_of(kind, "", status, is_retryable=bool(kind), robot_action="hold")
         message = f"HTTP {status} without an error of the service; something in between answered"
         wait_s = _seconds(headers.get("retry-after"))
         return found(
             f"http_{status}", message, request_id=request_id, retry_after_s=wait_s, status=status, is_retryable=bool(kind)
         )
+    return error_of(told, status, headers)
+
+
+def error_of(told: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> VlaError:
+    """The error that the service's own words stand for. `status` is 0 where there is none, as on a WebSocket."""
     code, is_retryable = str(told.get("code")), told.get("is_retryable") is True
     wait_s = _from_ms(told.get("retry_after_ms"))
     kind, action = str(told.get("type")), str(told.get("robot_action"))
-    return _class_of(kind, code, status, is_retryable=is_retryable, robot_action=action)(
+    error = _class_of(kind, code, status, is_retryable=is_retryable, robot_action=action)(
         code,
         str(told.get("message")),
         param=_text(told.get("param")),
         request_id=_text(told.get("request_id")) or headers.get("x-request-id"),
         retry_after_s=_seconds(headers.get("retry-after")) if wait_s is None else wait_s,
-        status=status,
+        status=status or None,
         is_retryable=is_retryable,
         rate_limit=rate_limit_from(headers),
     )
+    if isinstance(error, DeadlineExceeded) and isinstance(told.get("late_by_ms"), (int, float)):
+        error.late_by_ms = told["late_by_ms"]
+    return error
 
 
 def _class_of(kind: str, code: str, status: int, *, is_retryable: bool, robot_action: str) -> type[VlaError]:
@@ -165,13 +179,15 @@ def _class_of(kind: str, code: str, status: int, *, is_retryable: bool, robot_ac
         return Superseded if code == "superseded" else Continue
     if robot_action != "hold":
         return NotAllowed if kind == "authentication" else Stop
+    if code == "motion_refused":
+        return Refused
     if kind == "timeout":
         return DeadlineExceeded
     if kind == "rate_limit":
         return RateLimited if is_retryable else QuotaUsedUp
     if is_retryable:
         return Unavailable if kind == "unavailable" else RetryAfter
-    return InvalidRequest if status < 500 else ServiceFault
+    return ServiceFault if status >= 500 or kind == "internal" else InvalidRequest
 
 
 def _told(body: bytes) -> dict[str, Any] | None:

@@ -90,7 +90,6 @@ class Answer:
     expires_in_ms: float | None
     refused_for: str | None
     fallback: Mapping[str, Any] | None
-    late_by_ms: float | None
     timings: Timings
     usage: Usage
     rate_limit: RateLimit
@@ -128,14 +127,26 @@ class Model:
 
 def answer_from(body: bytes, headers: Mapping[str, str], round_trip_ms: float) -> Answer:
     """The answer, its motion checked for shape and finiteness. Raises Refused, ServiceFault."""
-    told = read_object(body, headers)
+    return answer_of(read_object(body, headers), headers, round_trip_ms)
+
+
+def answer_of(told: Mapping[str, Any], headers: Mapping[str, str], round_trip_ms: float) -> Answer:
+    """The same of what has been read already."""
     try:
         answer = _answer(told, headers, round_trip_ms)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(headers, f"{type(error).__name__}: {error}") from None
     if answer.verdict.decision not in _MOVES:
-        raise Refused(answer)
+        raise _refused(answer)
     return answer
+
+
+def _refused(answer: Answer) -> Refused:
+    rule, why = answer.verdict.limiting_rule, answer.refused_for or "motion"
+    message = f"the action guard refused: {why}, {rule}" if rule else f"the action guard refused: {why}"
+    refused = Refused("motion_refused", message, param=rule, request_id=answer.request_id)
+    refused.answer, refused.fallback = answer, answer.fallback
+    return refused
 
 
 def is_refusal(body: bytes) -> bool:
@@ -189,7 +200,6 @@ def _answer(told: Mapping[str, Any], headers: Mapping[str, str], round_trip_ms: 
         expires_in_ms=told.get("expires_in_ms"),
         refused_for=told.get("refused_for"),
         fallback=told.get("fallback"),
-        late_by_ms=told.get("late_by_ms"),
         timings=Timings(stages_ms=dict(timings), total_ms=float(timings["total"]), round_trip_ms=round_trip_ms),
         usage=Usage(
             minute=usage["requests_remaining_minute"],

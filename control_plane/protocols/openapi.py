@@ -24,6 +24,7 @@ from control_plane.protocols.openapi_errors import (
     error_schema,
     errors,
     header,
+    with_idempotency,
 )
 from control_plane.protocols.openapi_examples import ANSWER, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
 from control_plane.protocols.openapi_safety import STRUCTS as SAFETY_STRUCTS
@@ -67,6 +68,7 @@ FIELDS: Mapping[str, Json] = {
     "network_rtt_ms": {"type": "number", "minimum": 0, "description": "Your last round trip, without our `total`."},
     "safety": {"$ref": REF + "RequestSafety"},
 }
+_REQUIRED = ("instruction",)
 _PICTURE = "An encoded JPEG, PNG or WebP of the model's first camera"
 _TEXT_PICTURE = {"type": "string", "description": f"{_PICTURE}, as base64 or a `data:` URL."}
 _BINARY_PICTURE = {"type": "string", "format": "binary", "description": f"{_PICTURE}."}
@@ -87,7 +89,7 @@ def document() -> Json:
             "description": "Images and an instruction in; a checked robot motion out. docs/API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _paths(),
+        "paths": with_idempotency(_paths()),
         "components": {
             "schemas": dict(
                 sorted(
@@ -217,10 +219,20 @@ def _requests() -> dict[str, Json]:
 def _request(picture: Json, by_camera: Json) -> Json:
     return {
         "type": "object",
-        "properties": {"image": picture, "images": by_camera, **FIELDS},
-        "required": ["instruction"],
+        "properties": {
+            name: field if name in _REQUIRED else _or_null(field)
+            for name, field in {"image": picture, "images": by_camera, **FIELDS}.items()
+        },
+        "required": list(_REQUIRED),
         "additionalProperties": False,
     }
+
+
+def _or_null(field: Json) -> Json:
+    """Null is the same as leaving a field out."""
+    if "$ref" in field:
+        return {"anyOf": [field, {"type": "null"}]}
+    return {**field, "type": [field["type"], "null"]}
 
 
 def _by_camera(picture: Json) -> Json:

@@ -3,7 +3,8 @@
 from typing import Any
 
 _REQUEST_ID = "inf_019ab8c2d4e57f3a9b1c2d3e4f506172"
-_PICTURE = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBD…"
+# 16×16 pixels of a table: small enough to read, and a request that works when it is copied.
+_PICTURE = "UklGRjQAAABXRUJQVlA4ICgAAACwAQCdASoQABAADMDOJbACdAEIYBAAAM3J+iy5yPpakx+uSN6xhgAA"
 
 REQUEST: dict[str, Any] = {"image": _PICTURE, "instruction": "pick up red cube"}
 REQUEST_FULL: dict[str, Any] = {

@@ -22,7 +22,7 @@ WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stores:
+class Sources:
     """Where rows, roll-ups and counters are."""
 
     engine: AsyncEngine
@@ -30,7 +30,7 @@ class Stores:
     redis: Redis
 
 
-async def reconcile_recent(stores: Stores, metrics: Metrics, log: FilteringBoundLogger, *, patience_s: float = 60.0) -> None:
+async def reconcile_recent(stores: Sources, metrics: Metrics, log: FilteringBoundLogger, *, patience_s: float = 60.0) -> None:
     """The month of yesterday, and the current one too when it has turned. Raises what the stores raise when they are away."""
     now = datetime.now(UTC)
     months = {instant.date().replace(day=1) for instant in (now - timedelta(days=1), now)}

@@ -80,6 +80,7 @@ def test_what_is_wrong_is_named_as_the_service_names_it(stack: Stack, url: str, 
 def test_a_motion_that_the_guard_refuses_is_never_a_motion(stack: Stack, url: str, frame: NDArray[np.uint8]) -> None:
     with Client(url, stack.key, deadline_ms=30_000) as client, pytest.raises(Refused) as refused:
         client.infer(frame, INSTRUCTION, safety={"required_rules": ["D2"]})
+    assert refused.value.answer is not None
     assert refused.value.answer.refused_for == "required_rule_not_evaluated"
     assert refused.value.answer.fallback is not None
     assert refused.value.answer.action.values.size == 0

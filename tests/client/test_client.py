@@ -178,13 +178,17 @@ def test_a_repetition_is_the_same_bytes_and_the_same_key_on_the_same_connection(
 
 @both
 def test_one_attempt_does_not_repeat(ask: Callable[..., Any]) -> None:
+    seen: list[bytes] = []
+
     def serve(connection: socket.socket) -> None:
-        request_of(connection)
+        seen.append(request_of(connection))
         connection.sendall(response(b"", status="503 x", headers="Retry-After: 1\r\n"))
 
     with server(serve) as url, pytest.raises(Unavailable) as away:
         ask(url, attempts=1)
     assert away.value.retry_after_s == 1.0
+    assert len(seen) == 1
+    assert b"idempotency-key" not in seen[0].lower()
 
 
 async def test_a_cancelled_call_hangs_up() -> None:

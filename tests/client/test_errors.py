@@ -48,12 +48,19 @@ def test_what_is_not_the_services_own_words_holds(body: bytes) -> None:
     assert error_from(502, body, {"retry-after": "3"}).retry_after_s == 3.0
     assert type(error_from(413, body, {})) is errors.InvalidRequest
     assert type(error_from(500, body, {})) is errors.ServiceFault
+    assert type(error_from(407, body, {})) is errors.NotAllowed
     assert type(error_from(308, body, {})) is errors.InvalidRequest
 
 
 @pytest.mark.parametrize("wait", ["soon", -1, True, float("inf"), [], None])
 def test_a_wait_that_is_none_is_none(wait: object) -> None:
     assert error_from(503, told(retry_after_ms=wait), {"retry-after": "soon"}).retry_after_s is None
+
+
+def test_what_was_too_late_says_by_how_much() -> None:
+    late = error_from(504, told(code="deadline_exceeded", type="timeout", late_by_ms=12), {})
+    assert isinstance(late, errors.DeadlineExceeded)
+    assert late.late_by_ms == 12
 
 
 def test_an_error_says_everything_in_one_line() -> None:

@@ -115,6 +115,7 @@ def test_a_refusal_as_an_error_still_carries_the_whole_answer() -> None:
     refused["error"] = {"code": "motion_refused", "type": "invalid_request", "robot_action": "hold", "is_retryable": False}
     found, steps = run(call(), [(Reply(422, HEADERS, json.dumps(refused).encode()), 0.0)])
     assert isinstance(found, Refused)
+    assert found.answer is not None
     assert found.answer.verdict.decision == "reject"
     assert len(steps) == 1
 

@@ -32,7 +32,8 @@ def test_a_refusal_or_an_unknown_decision_is_raised_and_carries_the_answer(decis
     fallback = {"type": "hold", "values": [0.0] * 7, "is_safe_state": False}
     with pytest.raises(Refused) as refused:
         read(told([], decision=decision, fallback=fallback, refused_for="motion", expires_in_ms=None))
-    assert refused.value.answer.fallback == fallback
+    assert refused.value.answer is not None
+    assert refused.value.fallback == refused.value.answer.fallback == fallback
     assert refused.value.answer.action.chunk.shape == (0, 7)
     assert refused.value.answer.action.values.size == 0
     assert refused.value.robot_action == "hold"

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.alerts.tables import usage_alerts
 from control_plane.audit.tables import audit_log
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import create_engine, metadata
@@ -15,6 +16,8 @@ from control_plane.keys.tables import api_keys
 from control_plane.mail.tables import mail_attachments, mails
 from control_plane.operators.tables import operator_keys
 from control_plane.policies import tables as policy_tables
+from control_plane.signups.tables import signups
+from control_plane.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_messages
 from tests.control_plane.own_servers import own_postgres
 
 TABLES = [
@@ -32,6 +35,12 @@ TABLES = [
     mails,
     mail_attachments,
     operator_keys,
+    usage_alerts,
+    signups,
+    webhook_endpoints,
+    webhook_messages,
+    webhook_deliveries,
+    webhook_attempts,
 ]
 
 _COLUMNS = """

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from control_plane.db import connect, create_engine
 from control_plane.metrics import Metrics
 from control_plane.usage.event import UsageStatus
-from control_plane.usage.nightly import Stores, reconcile_recent
+from control_plane.usage.nightly import Sources, reconcile_recent
 from control_plane.usage.partitions import partition_name
 from tests.control_plane.eventually import eventually
 from tests.control_plane.usage.archive.conftest import take
@@ -27,10 +27,10 @@ MONTH = TODAY.replace(day=1)
 
 
 @pytest.fixture
-async def stores(database_url: str, redis: Redis) -> AsyncIterator[Stores]:
+async def stores(database_url: str, redis: Redis) -> AsyncIterator[Sources]:
     """As the worker's."""
     engine = create_engine(database_url, timeout_s=30.0)
-    yield Stores(engine=engine, connect=partial(connect, database_url, timeout_s=30.0, name="test"), redis=redis)
+    yield Sources(engine=engine, connect=partial(connect, database_url, timeout_s=30.0, name="test"), redis=redis)
     await engine.dispose()
 
 
@@ -54,7 +54,7 @@ async def counter(redis: Redis, customer_id: UUID) -> int:
 
 
 async def test_what_agrees_is_left_alone(
-    stores: Stores, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
+    stores: Sources, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
 ) -> None:
     await reconcile_recent(stores, metrics, log)
     assert counted(metrics, "vla_reconcile_difference") == 0
@@ -64,7 +64,7 @@ async def test_what_agrees_is_left_alone(
 
 
 async def test_roll_ups_are_made_again_from_the_rows_with_a_record(
-    stores: Stores,
+    stores: Sources,
     database: asyncpg.Connection,
     customer_id: UUID,
     used: int,
@@ -94,7 +94,7 @@ async def test_roll_ups_are_made_again_from_the_rows_with_a_record(
 
 
 async def test_a_roll_up_without_any_row_becomes_nothing(
-    stores: Stores, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger
+    stores: Sources, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger
 ) -> None:
     await database.execute("DELETE FROM inference_logs")
     await reconcile_recent(stores, metrics, log)
@@ -107,7 +107,7 @@ async def test_a_roll_up_without_any_row_becomes_nothing(
 
 
 async def test_rows_that_cannot_be_seen_are_never_taken_for_none(
-    stores: Stores, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
+    stores: Sources, database: asyncpg.Connection, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
 ) -> None:
     await database.execute(f"ALTER TABLE inference_logs DETACH PARTITION {partition_name(TODAY)}")
     await reconcile_recent(stores, metrics, log)
@@ -120,7 +120,7 @@ async def test_rows_that_cannot_be_seen_are_never_taken_for_none(
 
 
 async def test_a_recorder_in_the_middle_of_its_batch_is_neither_lost_nor_doubled(
-    stores: Stores,
+    stores: Sources,
     database: asyncpg.Connection,
     database_url: str,
     customer_id: UUID,
@@ -148,7 +148,7 @@ async def _is_any(database: asyncpg.Connection, query: str) -> bool:
 
 
 async def test_a_count_that_redis_has_lost_is_raised_to_what_is_proven(
-    stores: Stores,
+    stores: Sources,
     database: asyncpg.Connection,
     redis: Redis,
     customer_id: UUID,
@@ -168,7 +168,7 @@ async def test_a_count_that_redis_has_lost_is_raised_to_what_is_proven(
 
 @pytest.mark.parametrize("given_back", [0, 5, 8])
 async def test_between_the_bounds_nothing_is_set(
-    stores: Stores,
+    stores: Sources,
     redis: Redis,
     customer_id: UUID,
     used: int,
@@ -183,7 +183,7 @@ async def test_between_the_bounds_nothing_is_set(
 
 
 async def test_a_surplus_is_taken_off_at_the_second_look_and_what_is_under_way_is_not(
-    stores: Stores, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger
+    stores: Sources, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger
 ) -> None:
     await set_counter(redis, customer_id, used + 10)
     await redis.zadd(f"vla:leases:{{{customer_id.hex}}}", {f"under way {n}": 9e15 for n in range(4)})
@@ -198,7 +198,7 @@ async def test_a_surplus_is_taken_off_at_the_second_look_and_what_is_under_way_i
 
 
 async def test_events_that_still_wait_keep_counters_from_being_judged(
-    stores: Stores, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
+    stores: Sources, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger, lines: Lines
 ) -> None:
     await set_counter(redis, customer_id, used + 10)
     await redis.xadd("vla:usage", {"event": b"waits"})
@@ -208,7 +208,7 @@ async def test_events_that_still_wait_keep_counters_from_being_judged(
 
 
 async def test_a_counter_that_moved_on_to_the_next_month_is_left_alone(
-    stores: Stores, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger
+    stores: Sources, redis: Redis, customer_id: UUID, used: int, metrics: Metrics, log: FilteringBoundLogger
 ) -> None:
     await set_counter(redis, customer_id, 3, month=MONTH + timedelta(days=31))
     await reconcile_recent(stores, metrics, log)
