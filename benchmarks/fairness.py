@@ -58,10 +58,15 @@ def main(seconds: float) -> dict[str, Any]:
         "fair_queue": {"slots_per_process": SLOTS, **fair},
         "order_of_arrival": arrival,
         "ratios": {
-            "p99_beside_burst_over_alone": round(beside["p99"] / alone["p99"], 2),
-            "p99_order_of_arrival_over_fair_queue": round(unfair["p99"] / beside["p99"], 2),
+            "p99_beside_burst_over_alone": _ratio(beside["p99"], alone["p99"]),
+            "p99_order_of_arrival_over_fair_queue": _ratio(unfair["p99"], beside["p99"]),
         },
     }
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    """None where nothing was answered in time."""
+    return None if one is None or other is None else round(one / other, 2)
 
 
 def _measured(state: Path, repository: Path, slots: int, seconds: float) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def _told(load: Load) -> dict[str, Any]:
     return {
         "requests": len(load.latencies_ms) + load.failures,
         "failures": load.failures,
-        "robot_ms": {f"p{q}": round(load.percentile(q), 1) for q in (50, 99)},
+        "robot_ms": {f"p{q}": round(load.percentile(q), 1) if len(load.latencies_ms) else None for q in (50, 99)},
     }
 
 
