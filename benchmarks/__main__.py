@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control_plane, guard, recorder, sockets
+from benchmarks import control_plane, fairness, guard, recorder, sockets
 from benchmarks.control_plane import Durations
 from benchmarks.stack import running_stack
 
@@ -28,7 +28,9 @@ BUDGETS = {
 
 
 def main(
-    only: Annotated[str | None, typer.Option(help="control_plane, sockets, guard or recorder; all of them without it.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="control_plane, sockets, fairness, guard or recorder; all of them without it.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Length of one load phase.")] = 5.0,
 ) -> None:
     """Measures on real servers of its own."""
@@ -43,6 +45,10 @@ def main(
         for table in sockets.tables(met):
             console.print(table)
         _write("sockets", met)
+    if only in (None, "fairness"):
+        shared = fairness.main(seconds)
+        console.print_json(data=shared["ratios"])
+        _write("fairness", shared)
     if only in (None, "recorder"):
         console.print_json(data=recorder.main())
     if only in (None, "guard"):

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from export.benchmark.commands import benchmark
+from export.beside import put_beside
 from export.bundle import EVALUATION_FILE, BundleChanged, refuse_changes
 from export.commands_engine import build_engine
 from export.commands_torch import build_torch
@@ -155,6 +156,18 @@ def write_model_card(
                 shutil.copy(evaluation, folder / EVALUATION_FILE)
         write_card(folder)
     console.print(f"wrote {repository / policy / 'MODEL_CARD.md'}")
+
+
+@app.command("beside")
+def keep_beside(
+    policy: Published,
+    source: Annotated[Path | None, typer.Option(help="The repository it lies in, if another.")] = None,
+    repository: Repository = REPOSITORY,
+) -> None:
+    """Put a published bundle into the repository as one more version, beside the one that its policy's folder holds."""
+    with one_line_refusals():
+        place = put_beside(_published(source or repository, policy), repository)
+    console.print(f"published {place}; Triton takes it up when it restarts, the API with `vlaapi policies reload`", markup=False)
 
 
 def _published(repository: Path, policy: str) -> Path:

@@ -36,6 +36,11 @@ class BundleChanged(Exception):  # noqa: N818 -- reads as what happened
         super().__init__(f"changed since export: {', '.join(files)}; export the policy again")
 
 
+def folder_names(policy: str, version: int) -> frozenset[str]:
+    """What a bundle's folder may be called: as its policy, or with the version where it lies beside another one."""
+    return frozenset({policy, f"{policy}.{version}"})
+
+
 def version_folder(folder: Path, manifest: Manifest) -> Path:
     """Where Triton finds the shell, the runner and what it loads."""
     return folder / str(manifest.version)
@@ -86,7 +91,7 @@ def refuse_changes(folder: Path, manifest: Manifest) -> None:
 
     ManifestError when the folder is not called as the policy: Triton and callers would know it by two names.
     """
-    if folder.absolute().name != manifest.policy:
+    if folder.absolute().name not in folder_names(manifest.policy, manifest.version):
         raise ManifestError(f"{folder}: its manifest is of the policy {manifest.policy!r}: give the folder that name")
     found, expected = hashes(folder), manifest.source.sha256
     changed = [name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)]

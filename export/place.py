@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.bundle import exported_files
+from export.bundle import exported_files, folder_names
 from export.contract.manifest import MANIFEST_FILE
 
 _SUFFIX = ".exporting"
@@ -87,7 +87,8 @@ def present(folder: Path) -> Present | None:
         family, version, files = found["family"], found["version"], frozenset(found["source"]["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    is_ours = isinstance(family, str) and isinstance(version, int) and found.get("policy") == folder.absolute().name
+    is_ours = isinstance(family, str) and isinstance(version, int)
+    is_ours = is_ours and folder.absolute().name in folder_names(str(found.get("policy")), version)
     return Present(family=family, version=version, files=files) if is_ours else None
 
 

@@ -1,6 +1,6 @@
 """Whose request goes to a policy next: while there is room, at once; beyond that customers share by the weight of their tier.
 
-Self-clocked fair queueing, one line per policy: a burst waits behind itself, another customer's single request only for the next
+Start-time fair queueing, one line per policy: a burst waits behind itself, another customer's single request only for the next
 slot. Nobody waits longer than their deadline, and who would is turned away at once. Priority 1 in Triton is strict there, so only
 a quarter of the slots carries it: paying more comes first and still cannot starve the others. Without contention it counts and
 nothing else. Knows no tensor and no HTTP; one per process, because Triton's replicas are shared out per process.
@@ -77,7 +77,7 @@ class Slot:
 
 @dataclass(slots=True, kw_only=True)
 class _Line:
-    """What waits before one policy. Tags are virtual time: a request costs one over the weight of its customer's tier."""
+    """What waits before one policy. A tag is the virtual time at which a request may start, 1/weight after the last one."""
 
     policy: str
     slots: Callable[[], int]
@@ -101,10 +101,10 @@ class _Line:
 
     async def wait(self, principal: Principal, deadline: Deadline) -> None:
         """Returns with a slot taken. Raises ApiError."""
-        tag = max(self.now, self.tags.get(principal.customer_id, 0.0)) + 1 / WEIGHTS[principal.tier]
+        tag = max(self.now, self.tags.get(principal.customer_id, 0.0))
         left_s = deadline.remaining_s()
         self._refuse_hopeless(tag, left_s)
-        self.tags[principal.customer_id] = tag
+        self.tags[principal.customer_id] = tag + 1 / WEIGHTS[principal.tier]
         mine: _Waiting = asyncio.get_running_loop().create_future()
         self.arrivals += 1
         heappush(self.heap, (tag, self.arrivals, mine))

@@ -9,6 +9,7 @@ from control_plane.account.webhooks import OPERATOR_ENDPOINTS as WEBHOOKS
 from control_plane.endpoints.endpoint import Endpoint
 from control_plane.invoices.operator_endpoints import BILLING_ENDPOINTS
 from control_plane.operators.endpoints import ENDPOINTS as OPERATORS
+from control_plane.operators.fleet_endpoints import ENDPOINTS as FLEET
 
 OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (
     *OPERATORS,
@@ -19,4 +20,5 @@ OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (
     *WEBHOOKS,
     *SIGNUPS,
     *BILLING_ENDPOINTS,
+    *FLEET,
 )
