@@ -12,6 +12,7 @@ from typing import Any
 POLICY = "twenty_ms"
 FORWARD_S = 0.020
 CLIENTS = 8
+QUEUE_DELAY_US = 30_000  # longer than a forward and a round trip: with less, two half batches take turns
 _SIDE = 224
 
 _MODEL = f'''"""Sleeps for one forward, then answers every request of the batch with a motion that stands still."""
@@ -42,7 +43,7 @@ input {{ name: "state" data_type: TYPE_FP32 dims: [8] }}
 input {{ name: "state_mask" data_type: TYPE_FP32 dims: [1] }}
 output {{ name: "action" data_type: TYPE_FP32 dims: [8, 7] }}
 instance_group {{ count: 1 kind: KIND_CPU }}
-dynamic_batching {{ preferred_batch_size: [{CLIENTS}] max_queue_delay_microseconds: 5000 }}
+dynamic_batching {{ preferred_batch_size: [{CLIENTS}] max_queue_delay_microseconds: {QUEUE_DELAY_US} }}
 """
 
 

@@ -16,9 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
-from control_plane.errors import ApiError
-from control_plane.guarding.deployment import load_deployment, load_robots
-from control_plane.guarding.guards import GuardsInForce
+from control_plane.fleet import Fleet, Surroundings, create_fleet
 from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
 from control_plane.identity.revocation import RevocationListener
@@ -38,9 +36,6 @@ from control_plane.limits.spend import Spending
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
-from control_plane.policies.catalogue import Catalogue, load_catalogue
-from control_plane.policies.outliers import Outliers
-from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
 from control_plane.protocols.application import Doors, assemble
 from control_plane.protocols.desk import Desk
@@ -48,9 +43,8 @@ from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
 from control_plane.redis import REDIS_AWAY, create_redis
-from control_plane.replicas import Replicas
-from control_plane.settings import Settings, SettingsError, load_settings, variable
-from control_plane.triton import GrpcTriton, Triton
+from control_plane.settings import Settings, load_settings
+from control_plane.triton import Triton
 from control_plane.usage.journal import Journal
 from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
@@ -65,9 +59,7 @@ class Neighbours:
 
     engine: AsyncEngine
     redis: Redis
-    triton: Replicas
-    catalogue: Catalogue
-    outliers: Outliers
+    fleet: Fleet
     metrics: Metrics
     log: FilteringBoundLogger
     authenticator: Authenticator
@@ -89,12 +81,6 @@ def create_app_from_environment() -> FastAPI:
     return create_app(load_settings())
 
 
-def _replicas(urls: str, given: Triton | None, metrics: Metrics) -> Replicas:
-    addresses = [url.strip() for url in urls.split(",")]
-    tritons = {address: given or GrpcTriton(address) for address in addresses}
-    return Replicas(tritons, retried=lambda address: metrics.fleet.retries.labels(address).inc())
-
-
 def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLogger) -> Neighbours:
     metrics = create_metrics()
     engine = create_engine(
@@ -110,19 +96,11 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
         trusted_proxies=networks(settings.trusted_networks),
     )
     spool, recent = Spool(settings.spool_dir), Recent()
-    replicas = _replicas(settings.triton_url, triton, metrics)
-    catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
+    around = Surroundings(engine=engine, redis=redis, metrics=metrics, log=log)
     return Neighbours(
         engine=engine,
         redis=redis,
-        triton=replicas,
-        catalogue=catalogue,
-        outliers=Outliers(
-            replicas=replicas,
-            catalogue=catalogue,
-            log=log,
-            ejected=lambda address, reason: metrics.fleet.ejections.labels(address, reason).inc(),
-        ),
+        fleet=create_fleet(settings, around, triton=triton),
         metrics=metrics,
         log=log,
         authenticator=authenticator,
@@ -135,25 +113,23 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
 
 
 def _doors(settings: Settings, n: Neighbours) -> Doors:
-    catalogue = n.catalogue
-    canary = Canary(triton=n.triton, catalogue=catalogue)
-    in_force = _guards(settings, catalogue)
-    pipeline = _pipeline(settings, n, catalogue, in_force)
+    fleet, profiles = n.fleet, n.fleet.in_force.profiles
+    pipeline = _pipeline(settings, n)
     stores = Stores(engine=n.engine, redis=n.redis, pepper=settings.key_pepper.get_secret_value().encode())
     return Doors(
         pipeline=pipeline,
         body_limits=BodyLimits(max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
-        models=ModelList(catalogue=catalogue, canary=canary, authenticate=n.authenticator.authenticate),
-        robots=RobotList(catalogue=catalogue, profiles=in_force.profiles, authenticate=n.authenticator.authenticate),
+        models=ModelList(offer=n.fleet.offer, canary=fleet.canary, authenticate=n.authenticator.authenticate),
+        robots=RobotList(offer=n.fleet.offer, profiles=profiles, authenticate=n.authenticator.authenticate),
         safety_settings=SafetySettings(
             stores=stores,
             limiter=pipeline.limiter,
             authenticate=n.authenticator.authenticate,
-            profiles=in_force.profiles,
+            profiles=profiles,
             preset=Preset(settings.safety_preset),
             log=n.log,
         ),
-        dry_run=_dry_run(pipeline, catalogue, settings),
+        dry_run=_dry_run(pipeline, settings),
         desk=Desk(
             stores=stores,
             letterhead=letterhead_of(
@@ -162,9 +138,10 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
             authenticate=n.authenticator.authenticate,
             trusted_proxies=networks(settings.trusted_networks),
             more_operator_endpoints=InvoiceDesk(load_seller(settings.seller_file)).endpoints(),
+            is_loopback_allowed=settings.webhook_allow_loopback,
         ),
         operations=Operations(
-            canary=canary,
+            canary=fleet.canary,
             probes={"redis": partial(_redis_answers, n.redis), "postgres": partial(_postgres_answers, n.engine)},
             metrics=n.metrics,
         ),
@@ -175,7 +152,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
     )
 
 
-def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force: GuardsInForce) -> Pipeline:
+def _pipeline(settings: Settings, n: Neighbours) -> Pipeline:
     return Pipeline(
         in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
         authenticator=n.authenticator,
@@ -185,37 +162,29 @@ def _pipeline(settings: Settings, n: Neighbours, catalogue: Catalogue, in_force:
             processes=settings.api_processes,
             spending=Spending(count=BillableCount(engine=n.engine, redis=n.redis), metrics=n.metrics),
         ),
-        contract=Contract(catalogue=catalogue, default_robot=settings.robot_type),
+        contract=Contract(offer=n.fleet.offer, default_robot=settings.robot_type),
         preprocessor=n.preprocessor,
-        inference=Inference(triton=n.triton, faults=n.metrics.triton_errors, log=n.log),
-        guards=Guards(in_force=in_force, metrics=n.metrics, log=n.log),
+        fair_queue=n.fleet.fair_queue,
+        inference=Inference(triton=n.fleet.replicas, faults=n.metrics.triton_errors, log=n.log),
+        guards=Guards(in_force=n.fleet.in_force, metrics=n.metrics, log=n.log),
         journal=n.journal,
         log=n.log,
         default_deadline_ms=settings.default_deadline_ms,
     )
 
 
-def _dry_run(pipeline: Pipeline, catalogue: Catalogue, settings: Settings) -> DryRun:
+def _dry_run(pipeline: Pipeline, settings: Settings) -> DryRun:
     return DryRun(
         in_flight=pipeline.in_flight,
         authenticator=pipeline.authenticator,
         limiter=pipeline.limiter,
-        catalogue=catalogue,
+        offer=pipeline.contract.offer,
         guards=pipeline.guards,
         journal=pipeline.journal,
         log=pipeline.log,
         default_robot=settings.robot_type,
         time_limit_s=settings.default_deadline_ms / 1e3,
     )
-
-
-def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:
-    deployment = load_deployment(settings.safety_limits_file)
-    try:
-        preset = Preset(settings.safety_preset)
-        return GuardsInForce(catalogue=catalogue, preset=preset, deployment=deployment, profiles=load_robots(settings.robots_dir))
-    except ApiError as fault:
-        raise SettingsError(f"{variable('safety_limits_file')}: {fault.message}") from None
 
 
 async def _redis_answers(redis: Redis) -> bool:
@@ -244,7 +213,7 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.callback(adopt_libraries(n.log, settings.log_level))
             closing.push_async_callback(n.engine.dispose)
             closing.push_async_callback(n.redis.aclose)
-            closing.push_async_callback(n.triton.close)
+            closing.push_async_callback(n.fleet.replicas.close)
             closing.callback(n.preprocessor.close)
             closing.push_async_callback(n.authenticator.close)
             n.authenticator.last_used.start()
@@ -255,8 +224,7 @@ def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], Abstract
             closing.push_async_callback(n.replay.stop)
             n.listener.start()
             closing.push_async_callback(n.listener.stop)
-            n.outliers.start()
-            closing.push_async_callback(n.outliers.stop)
+            await closing.enter_async_context(n.fleet.running())
             n.log.info("started")
             yield
             n.log.info("stopping")

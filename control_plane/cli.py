@@ -25,12 +25,16 @@ from control_plane.invoices.seller import Seller, load_seller
 from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
 from control_plane.mail.commands import commands as mails
+from control_plane.mail.letters import Letterhead, letterhead_of
 from control_plane.operators.commands import audit_commands as audit
 from control_plane.operators.commands import commands as operators
+from control_plane.policies.commands import policies, replicas
 from control_plane.redis import create_redis
 from control_plane.revenue.commands import create_billing_commands, create_revenue_commands
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
+from control_plane.signups.commands import create_signup_commands
 from control_plane.usage.commands import create_commands as create_usage_commands
+from control_plane.webhooks.commands import commands as webhooks
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE_DIR = variable("state_dir")
@@ -57,6 +61,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
 app.add_typer(safety, name="safety")
+app.add_typer(policies, name="policies")
+app.add_typer(replicas, name="replicas")
 app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
 app.add_typer(mails, name="mails")
 app.add_typer(create_revenue_commands(_database_url), name="revenue")
@@ -65,6 +71,8 @@ app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 add_plan_commands(customers)
 app.add_typer(create_invoice_commands(lambda: _seller()), name="invoices")
+app.add_typer(webhooks, name="webhooks")
+app.add_typer(create_signup_commands(lambda: _letterhead(_store_settings(os.environ))), name="signups")
 
 
 @app.callback()
@@ -104,6 +112,11 @@ async def open_stores() -> AsyncIterator[Stores]:
     finally:
         await redis.aclose()
         await engine.dispose()
+
+
+def _letterhead(settings: StoreSettings) -> tuple[Letterhead, bool]:
+    letterhead = letterhead_of(public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email)
+    return letterhead, settings.smtp_url is not None
 
 
 def _user() -> str:

@@ -20,7 +20,7 @@ STAGE_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetMetrics:
-    """The series about Triton's replicas and the turns of customers before them."""
+    """The series about Triton's replicas and the fair queue before them."""
 
     in_flight: Gauge
     processes: Gauge
@@ -68,6 +68,7 @@ class Metrics:
     dead_letters: Counter
     bookkeeping: BookkeepingMetrics
     mails: Counter
+    webhooks: Counter
 
 
 def create_metrics() -> Metrics:
@@ -107,6 +108,7 @@ def create_metrics() -> Metrics:
         stream_oldest_age=_latest("vla_stream_oldest_age_seconds", "Age of the oldest event not yet recorded.", r),
         dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
         bookkeeping=_bookkeeping_metrics(r),
+        webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
     )
 
@@ -145,13 +147,13 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
             "vla_replica_retries", "Calls that had reached no model there and went to another replica.", ["replica"], registry=r
         ),
         waiting=Gauge(
-            "vla_turns_waiting",
-            "Requests that wait for their customer's turn at a policy.",
+            "vla_fair_queue_waiting",
+            "Requests that wait for a slot at a policy.",
             ["policy"],
             registry=r,
             multiprocess_mode="livesum",
         ),
-        shed=Counter("vla_turns_shed", "Requests whose turn would have come, or came, too late.", ["reason"], registry=r),
+        shed=Counter("vla_fair_queue_shed", "Requests whose slot would have come, or came, too late.", ["reason"], registry=r),
     )
 
 

@@ -79,6 +79,9 @@ class StoreSettings(BaseModel):
         default="http://127.0.0.1:8080", description="Address customers use; appears in error links and e-mails."
     )
     seller_file: Path | None = Field(default=None, description="TOML file with who sends the invoices: see docs/BILLING.md.")
+    webhook_allow_loopback: bool = Field(
+        default=False, description="Whether webhooks may go to this machine, also without TLS: for development only."
+    )
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
 
 
@@ -107,6 +110,11 @@ class Settings(StoreSettings):
     body_timeout_s: float = Field(default=10.0, gt=0, description="Longest time for a request body to arrive.")
     socket_idle_s: float = Field(default=600.0, gt=0, description="Longest silence on a WebSocket before it is closed.")
     decode_threads: int = Field(default=2, ge=1, description="Threads that decode images in each API process.")
+    triton_in_flight: int = Field(
+        default=16,
+        ge=1,
+        description="Requests of one API process at one Triton replica and policy; beyond it the fair queue begins.",
+    )
     max_in_flight: int = Field(default=64, ge=1, description="Requests one API process works on before it sheds load.")
 
     # Journal and recorder

@@ -19,12 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.alerts.check import Alerts
 from control_plane.audit.record import By
 from control_plane.db import DatabaseAwayError, connect, create_engine
 from control_plane.invoices.plans import apply_due
 from control_plane.keys.verbs import Stores
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
+from control_plane.mail.letters import letterhead_of
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.objects import ObjectStoreAwayError, create_objects
@@ -41,6 +43,7 @@ from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import Consumer
+from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
@@ -55,6 +58,8 @@ REPLAY_EVERY_S = 1.0
 PARTITIONS_EVERY_S = 600.0
 MAIL_EVERY_S = 2.0
 PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
+WEBHOOKS_EVERY_S = 1.0
+ALERTS_EVERY_S = 15.0
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -139,7 +144,7 @@ def create_worker(settings: Settings) -> Worker:
     redis = create_redis(str(settings.redis_url), timeout_s=REDIS_TIMEOUT_S)
     engine = create_engine(str(settings.database_url), pool_size=3, timeout_s=RECONCILE_TIMEOUT_S)
     # Apart, so that an hour of reconciling keeps no mail waiting.
-    outbox_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=STATEMENT_TIMEOUT_S)
+    outbox_engine = create_engine(str(settings.database_url), pool_size=4, timeout_s=STATEMENT_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -167,6 +172,10 @@ def create_worker(settings: Settings) -> Worker:
         "mail": partial(mail.run_every, MAIL_EVERY_S),
         "plans": partial(plans.run_every, PLANS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
+        "webhooks": partial(
+            repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
+        ),
+        "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
     }
     return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
 
@@ -190,6 +199,21 @@ def _bookkeeping(
         "revenue": partial(duties["revenue"].run_every, REFRESH_EVERY_S, first_after_s=FIRST_AFTER_S),
         "truths": partial(duties["truths"].run_every, CHECK_EVERY_S, first_after_s=FIRST_AFTER_S),
     }
+
+
+def _webhooks(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> WebhookDelivery:
+    return WebhookDelivery(
+        engine=engine,
+        pepper=settings.key_pepper.get_secret_value().encode(),
+        is_loopback_allowed=settings.webhook_allow_loopback,
+        metrics=metrics,
+        log=log,
+    )
+
+
+def _alerts(settings: Settings, engine: AsyncEngine, log: FilteringBoundLogger) -> Alerts:
+    letterhead = letterhead_of(public_url=settings.public_url, docs_url=settings.docs_url, operator_email=settings.operator_email)
+    return Alerts(engine=engine, letterhead=letterhead, log=log)
 
 
 def _mail(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> Delivery:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from billing.tiers import Tier
 from control_plane.audit.record import Change, record
@@ -88,6 +88,16 @@ def clean_company_name(text: str) -> str:
 
 async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> CreatedCustomer:
     """The customer and their first key, or neither."""
+    with database_errors():
+        async with stores.engine.begin() as connection:
+            customer, issued = await insert_customer(connection, stores, new, key)
+    return CreatedCustomer(customer=customer, key=issued, is_announced=await announce(stores.redis, [issued.digest]))
+
+
+async def insert_customer(
+    connection: AsyncConnection, stores: Stores, new: NewCustomer, key: NewKey
+) -> tuple[CustomerSummary, IssuedKey]:
+    """The same inside the caller's transaction; the caller announces the key after its commit."""
     values = {
         "id": new_id(),
         "company_name": clean_company_name(new.company_name),
@@ -97,15 +107,13 @@ async def create_customer(stores: Stores, new: NewCustomer, key: NewKey) -> Crea
         **_checked(new.overrides),
     }
     statement = insert(customer_accounts).values(values).on_conflict_do_nothing().returning(customer_accounts)
-    with database_errors():
-        async with stores.engine.begin() as connection:
-            row = (await connection.execute(statement)).one_or_none()
-            if row is None:
-                raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
-            issued = await issue(connection, row.id, key, pepper=stores.pepper)
-            await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
-            await record(connection, stores.by, key_created(row.id, issued))
-    return CreatedCustomer(customer=_summary(row), key=issued, is_announced=await announce(stores.redis, [issued.digest]))
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise ApiError("invalid_field", "email belongs to a customer already.", param="email")
+    issued = await issue(connection, row.id, key, pepper=stores.pepper)
+    await record(connection, stores.by, _change_of("customer.create", row.id, after=_recorded(row)))
+    await record(connection, stores.by, key_created(row.id, issued))
+    return _summary(row), issued
 
 
 async def set_tier(stores: Stores, customer_id: UUID, tier: Tier) -> ChangedCustomer:
@@ -123,6 +131,38 @@ async def set_limits(stores: Stores, customer_id: UUID, overrides: Overrides) ->
 async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> ChangedCustomer:
     """Whether any key of this customer is let in."""
     return await _change(stores, customer_id, {"is_active": is_active})
+
+
+async def change_customer(stores: Stores, customer_id: UUID, changes: Mapping[str, Any]) -> ChangedCustomer:
+    """Several things at once, or none of them: tier, is_active, is_zero_retention, and limits as in `set_limits`."""
+    known = {"is_active", "is_zero_retention"}
+    values = {name: value for name, value in changes.items() if name in known} | _checked(changes)
+    if "tier" in changes:
+        values["tier"] = Tier(changes["tier"]).value
+    if not values:
+        raise ApiError("missing_field", "say what to change.", param="customer")
+    return await _change(stores, customer_id, values)
+
+
+async def show_customer(engine: AsyncEngine, customer_id: UUID) -> CustomerSummary:
+    """One customer."""
+    query = select(customer_accounts).where(customer_accounts.c.id == customer_id)
+    with database_errors():
+        async with engine.connect() as connection:
+            row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise no_such("customer", public_id("cus", customer_id))
+    return _summary(row)
+
+
+async def page_customers(engine: AsyncEngine, *, before_id: UUID | None, limit: int) -> Sequence[CustomerSummary]:
+    """Newest first, for lists that are read page by page."""
+    query = select(customer_accounts).order_by(customer_accounts.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(customer_accounts.c.id < before_id)
+    with database_errors():
+        async with engine.connect() as connection:
+            return [_summary(row) for row in await connection.execute(query)]
 
 
 async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None) -> ChangedCustomer:

@@ -27,6 +27,7 @@ class Call:
     path: Mapping[str, str]
     request_id: str
     address: str | None = None  # the caller's, as nginx or the socket says
+    is_loopback_allowed: bool = False  # for webhooks, in development
 
     def id(self, what: str, prefix: str) -> UUID:
         """The id in the path's `{what}`. One that cannot exist is told like one that does not: raises ApiError not_found."""

@@ -5,7 +5,7 @@ layers on top it is built when first needed and kept. A customer's layer comes w
 as every change of a key is. Raises ApiError `invalid_safety` for layers that do not fit. Knows no store.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -34,7 +34,7 @@ _DECODER = msgspec.json.Decoder(Settings)
 _NOTHING = Settings()
 _NO_COLUMNS = StateColumns()
 
-Pair = tuple[str, str]  # policy, robot
+Pair = tuple[str, str]  # the policy version as Triton calls it, robot
 
 
 class PolicyUnguardedError(Exception):
@@ -86,23 +86,36 @@ class GuardsInForce:
         self._preset = preset
         self._deployment = deployment
         self._deny_list: DenyList = load_deny_list()
-        served = {(policy.name, robot): policy for policy in catalogue.policies.values() for robot in policy.manifest.robots}
         self.profiles: Mapping[str, RobotProfile] = load_profiles() if profiles is None else profiles
-        for policy, robot in sorted(served):
-            if robot not in self.profiles:
-                raise PolicyUnguardedError(policy, f"there is no safety profile for robot '{robot}' ({', '.join(self.profiles)})")
-        self._spaces = {policy.name: _servable_space(policy) for policy in served.values()}
-        self._columns = {policy.name: columns_of(policy.manifest) for policy in served.values()}
         check_settings(deployment, self.profiles, preset, path="")
-        self.base: Mapping[Pair, InForce] = {pair: self._base(pair) for pair in served}
         self._customers: LRUCache[tuple[Pair, UUID, int], InForce] = LRUCache(_CUSTOMERS_KEPT)
         self._requests: LRUCache[tuple[Pair, UUID | None, int, Layer], InForce] = LRUCache(_REQUESTS_KEPT)
+        self._subjects: Mapping[Pair, _Subject] = {}
+        self.base: Mapping[Pair, InForce] = {}
+        self.prepare(catalogue)()
+
+    def prepare(self, catalogue: Catalogue) -> Callable[[], None]:
+        """Builds every guard of `catalogue`; what comes back puts them in force. Raises PolicyUnguardedError."""
+        served = [(policy, robot) for policy in catalogue.everything() for robot in policy.manifest.robots]
+        for policy, robot in served:
+            if robot not in self.profiles:
+                why = f"there is no safety profile for robot '{robot}' ({', '.join(self.profiles)})"
+                raise PolicyUnguardedError(policy.model, why)
+        subjects = {(policy.model, robot): _subject_of(policy, robot) for policy, robot in served}
+        base = {pair: self._base(pair, subject) for pair, subject in subjects.items()}
+
+        def put_in_force() -> None:
+            self._subjects, self.base = subjects, base
+            self._customers.clear()
+            self._requests.clear()
+
+        return put_in_force
 
     def of(
         self, policy: ServedPolicy, robot: str, *, customer_id: UUID, stored: CustomerSafety | None, asked: LimitFields | None
     ) -> InForce:
         """The guard for this policy on this robot under these layers. Raises invalid_safety naming the field."""
-        pair = policy.name, robot
+        pair = policy.model, robot
         if asked is not None:
             layer = layer_of(asked, name="request", path="safety")
             if layer != _NO_LAYER:
@@ -113,7 +126,7 @@ class GuardsInForce:
         key = pair, customer_id, stored.version
         found = self._customers.get(key)
         if found is None:
-            found = self._customers[key] = self._built(pair, stored, _DECODER.decode(stored.document), None)
+            found = self._customers[key] = self._armed(self._subjects[pair], stored, _DECODER.decode(stored.document), None)
         return found
 
     def _of_request(self, pair: Pair, customer_id: UUID, stored: CustomerSafety | None, layer: Layer) -> InForce:
@@ -122,7 +135,7 @@ class GuardsInForce:
         found = self._requests.get(key)
         if found is None:
             settings = _NOTHING if stored is None else _DECODER.decode(stored.document)
-            found = self._requests[key] = self._built(pair, stored, settings, layer)
+            found = self._requests[key] = self._armed(self._subjects[pair], stored, settings, layer)
         return found
 
     def of_space(self, space: ActionSpace, robot: str, *, stored: CustomerSafety | None, asked: LimitFields | None) -> InForce:
@@ -131,15 +144,11 @@ class GuardsInForce:
         settings = _NOTHING if stored is None else _DECODER.decode(stored.document)
         return self._armed(_Subject(space, robot), stored, settings, layer)
 
-    def _base(self, pair: Pair) -> InForce:
+    def _base(self, pair: Pair, subject: "_Subject") -> InForce:
         try:
-            return self._built(pair, None, _NOTHING, None)
+            return self._armed(subject, None, _NOTHING, None)
         except UnsupportedActionSpaceError as error:
             raise PolicyUnguardedError(pair[0], f"on {pair[1]}: {error}") from None
-
-    def _built(self, pair: Pair, stored: CustomerSafety | None, settings: Settings, asked: Layer | None) -> InForce:
-        name, robot = pair
-        return self._armed(_Subject(self._spaces[name], robot, name, self._columns[name]), stored, settings, asked)
 
     def _armed(self, subject: "_Subject", stored: CustomerSafety | None, settings: Settings, asked: Layer | None) -> InForce:
         preset = self._preset if stored is None or stored.preset is None else Preset(stored.preset)
@@ -236,11 +245,15 @@ def _check_for_all(limits: LimitFields, profiles: Mapping[str, RobotProfile], pr
         raise faults[0]
 
 
+def _subject_of(policy: ServedPolicy, robot: str) -> _Subject:
+    return _Subject(_servable_space(policy), robot, policy.name, columns_of(policy.manifest))
+
+
 def _servable_space(policy: ServedPolicy) -> ActionSpace:
     try:
         return action_space_of(policy.manifest.action)
     except UnsupportedActionSpaceError as error:
-        raise PolicyUnguardedError(policy.name, str(error)) from None
+        raise PolicyUnguardedError(policy.model, str(error)) from None
 
 
 def action_space_of(action: Action) -> ActionSpace:

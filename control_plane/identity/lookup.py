@@ -22,8 +22,8 @@ _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
            k.is_test, k.robots, k.policies, k.allowed_ips,
            c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
-           c.spend_cap_cents, c.deadline_ms,
-           p.currency, p.monthly_cents, p.per_request_cents, p.committed_requests, p.overage_per_request_cents,
+           c.spend_cap_cents, c.deadline_ms, p.currency, p.monthly_cents, p.per_request_cents, p.committed_requests,
+           p.overage_per_request_cents,
            p.discount_basis_points,
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id

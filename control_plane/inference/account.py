@@ -107,7 +107,7 @@ class Account:
                 turn.keep_into(pipeline, kept)
 
         # Tried once: a failed write may have arrived all the same, and a second, different event would contradict it.
-        self._is_written = True
+        self._is_written = self.trace.is_recorded = True
         await to_the_end(self._journal.record(self._event(status, verdict=verdict), together_with=together_with))
 
     async def _write_off(self, failure: BaseException) -> None:
@@ -154,6 +154,7 @@ class Account:
             error_code=error_code,
             session_id=subject.session_id,
             is_test=self.principal.is_test,
+            is_idempotent=trace.is_idempotent,
             schema=TEST_SCHEMA if self.principal.is_test else SCHEMA,
         )
 

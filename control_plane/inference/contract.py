@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control_plane.errors import ApiError
+from control_plane.identity.principal import Principal
 from control_plane.inference.observation import Inquiry, Observation, Picture
-from control_plane.policies.catalogue import Catalogue, ServedPolicy
+from control_plane.policies.offer import Offer
 from export.contract.manifest import Manifest
 
 WORDLESS_MAX_CHARS = 1024  # for a policy that takes no words: they are only written down
@@ -23,12 +24,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 class Contract:
     """What is served here, and the robot meant by a request that names none."""
 
-    catalogue: Catalogue
+    offer: Offer
     default_robot: str
 
-    def check(self, inquiry: Inquiry) -> Observation:
+    def check(self, inquiry: Inquiry, principal: Principal) -> Observation:
         """The inquiry as the policy will see it. Raises ApiError naming the field that does not fit."""
-        policy = self._policy(inquiry.model)
+        policy = self.offer.choose(principal, inquiry.model, session_id=inquiry.session_id)
         if inquiry.fit is not None:
             inquiry = inquiry.fit(inquiry, policy.manifest)
         return Observation(
@@ -49,13 +50,7 @@ class Contract:
 
     def scope(self, inquiry: Inquiry) -> tuple[str, str]:
         """The names of policy and robot that the inquiry means, not yet held against anything."""
-        return inquiry.model or self.catalogue.default, inquiry.robot_type or self.default_robot
-
-    def _policy(self, name: str | None) -> ServedPolicy:
-        policy = self.catalogue.find(name)
-        if policy is None:
-            raise ApiError("unknown_model", f"There is no model '{name}'; GET /v1/models lists them.", param="model")
-        return policy
+        return self.offer.name_of(inquiry.model), inquiry.robot_type or self.default_robot
 
 
 def _robot(manifest: Manifest, asked: str | None, default: str) -> str:

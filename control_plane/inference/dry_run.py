@@ -27,7 +27,7 @@ from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
 from control_plane.inference.trace import Trace
-from control_plane.policies.catalogue import Catalogue
+from control_plane.policies.offer import Offer
 from control_plane.usage.event import UsageStatus
 from safety.action_space import ActionKind, ActionSpace, GripperPolarity, UnsupportedActionSpaceError
 from safety.context import Context, PreviousChunk, RobotState
@@ -97,7 +97,7 @@ class DryRun:
     in_flight: InFlight
     authenticator: Authenticator
     limiter: Limiter
-    catalogue: Catalogue
+    offer: Offer
     guards: Guards
     journal: Journal
     log: FilteringBoundLogger
@@ -113,9 +113,9 @@ class DryRun:
         with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
             asked = await parse()
         robot = asked.robot_type or self.default_robot
-        require_in_scope(principal, None if asked.action else asked.model or self.catalogue.default, robot)
+        require_in_scope(principal, None if asked.action else self.offer.name_of(asked.model), robot)
         trace.mark("parse")
-        with self.in_flight.place():
+        with self.in_flight.place(principal.customer_id, principal.limits.concurrency):
             async with await self._admit(trace, principal) as account:
                 verdict, model, robot = self._judge(account, asked)
                 account.verdict = verdict
@@ -151,9 +151,7 @@ class DryRun:
             chosen = self.guards.choose_for(account.principal, _space(asked.action), robot, asked.safety)
             account.subject = Subject(policy_version=0, robot_type=robot)
             return chosen, None, robot
-        policy = self.catalogue.find(asked.model)
-        if policy is None:
-            raise ApiError("unknown_model", f"There is no model '{asked.model}'; GET /v1/models lists them.", param="model")
+        policy = self.offer.choose(account.principal, asked.model)
         if robot not in policy.manifest.robots:
             fitting = ", ".join(policy.manifest.robots)
             raise ApiError("unknown_robot", f"The model does not fit robot '{robot}'; it fits {fitting}.", param="robot_type")

@@ -46,7 +46,7 @@ class Guards:
     def choose(self, principal: Principal, policy: ServedPolicy, robot: str, asked: LimitFields | None) -> InForce:
         """The guard of this request. Raises ApiError: invalid_safety for limits that do not fit, else guard_unavailable."""
         if principal.safety is None and asked is None:
-            return self.in_force.base[policy.name, robot]
+            return self.in_force.base[policy.model, robot]
         try:
             return self.in_force.of(policy, robot, customer_id=principal.customer_id, stored=principal.safety, asked=asked)
         except _FAULTS:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
-from billing.tiers import Tier
 from control_plane.errors import ApiError
 from control_plane.policies.tensors import WrongAnswer, action_of, entropy_of
 from control_plane.triton import Triton, TritonCall, TritonError, TritonFault
@@ -21,7 +20,6 @@ from export.contract.manifest import Manifest
 from safety.context import TokenEvidence
 
 WRONG_ANSWER = "wrong_answer"
-_URGENT, _NORMAL = 1, 2
 
 # What the caller is told, and when to come back.
 _ANSWERS: Mapping[TritonFault, tuple[str, int | None]] = MappingProxyType(
@@ -34,11 +32,6 @@ _ANSWERS: Mapping[TritonFault, tuple[str, int | None]] = MappingProxyType(
         TritonFault.FAILED: ("policy_failed", None),
     }
 )
-
-
-def priority_of(tier: Tier) -> int:
-    """Triton's priority level: who pays for committed volume goes first."""
-    return _URGENT if tier is Tier.ENTERPRISE else _NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

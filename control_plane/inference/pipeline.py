@@ -18,9 +18,10 @@ from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
+from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards, completed, context_of
 from control_plane.inference.in_flight import InFlight
-from control_plane.inference.infer import Inference, Motion, priority_of
+from control_plane.inference.infer import Inference, Motion
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor
 from control_plane.inference.seams import Admission, Authenticator, Journal, Limiter
@@ -60,6 +61,7 @@ class Pipeline:
     limiter: Limiter
     contract: Contract
     preprocessor: Preprocessor
+    fair_queue: FairQueue
     inference: Inference
     guards: Guards
     journal: Journal
@@ -73,11 +75,10 @@ class Pipeline:
         require_in_scope(principal, *self.contract.scope(inquiry))
         deadline = self._deadline(call.trace, inquiry, principal)
         turn = self._turn(principal, inquiry, deadline)
-        with self.in_flight.place(), deadline.said():
+        with self.in_flight.place(principal.customer_id, principal.limits.concurrency), deadline.said():
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
-                prepared = await self._preprocess(account, guarded.observation)  # 6
-                motion = await self._infer(account, guarded.observation, prepared, deadline)  # 7
+                motion = await self._act(account, guarded.observation, deadline)  # 6, 7
                 self._guard(account, guarded, motion, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
@@ -109,7 +110,8 @@ class Pipeline:
         """The request's turn in its session; it is opened by the admission. Without a `session_id` there is none."""
         if inquiry.session_id is None:
             return None
-        policy, robot = self.contract.scope(inquiry)
+        _, robot = self.contract.scope(inquiry)
+        policy = self.contract.offer.scope(principal, inquiry.model, session_id=inquiry.session_id)
         session = f"\0test\0{inquiry.session_id}" if principal.is_test else inquiry.session_id  # apart from a live robot's
         key = SessionKey(customer_id=principal.customer_id, policy=policy, robot_type=robot, session_id=session)
         hold_ms = _lease_ms(deadline)
@@ -136,7 +138,7 @@ class Pipeline:
         """What the request alone can be refused for is refused here, before it costs any inference."""
         if account.turn is not None and account.turn.is_replayed:
             raise ApiError("sequence_replayed", param="seq")
-        observation = self.contract.check(inquiry)
+        observation = self.contract.check(inquiry, account.principal)
         account.subject = Subject(
             policy_version=observation.policy.manifest.version,
             robot_type=observation.robot_type,
@@ -155,7 +157,6 @@ class Pipeline:
     async def _preprocess(self, account: Account, observation: Observation) -> Prepared:
         """`queue` is the wait for a worker thread: it grows when this process has too much to decode."""
         trace = account.trace
-        trace.mark("contract")
         prepared = await self.preprocessor.prepare(observation)
         trace.mark("queue")
         trace.stages_ms["queue"] -= prepared.decode_ms + prepared.preprocess_ms
@@ -163,20 +164,31 @@ class Pipeline:
         trace.stages_ms["preprocess"] = prepared.preprocess_ms
         return prepared
 
-    async def _infer(self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline) -> Motion:
+    async def _act(self, account: Account, observation: Observation, deadline: Deadline) -> Motion:
+        """Both steps that cost much are behind the fair queue: decoding threads are shared out like Triton is."""
+        account.trace.mark("contract")
+        async with self.fair_queue.slot(observation.policy.model, account.principal, deadline) as slot:
+            if slot.has_waited:
+                account.trace.mark("fair_queue")
+            prepared = await self._preprocess(account, observation)
+            call = self._call(account, observation, prepared, deadline, priority=slot.priority)
+            motion = await self.inference.run(call, observation.policy.manifest)
+        account.trace.mark("compute")
+        return motion
+
+    def _call(
+        self, account: Account, observation: Observation, prepared: Prepared, deadline: Deadline, *, priority: int
+    ) -> TritonCall:
         manifest = observation.policy.manifest
-        call = TritonCall(
+        return TritonCall(
             model=observation.policy.model,
             version=manifest.version,
             request_id=account.trace.public_id,
             inputs=prepared.inputs,
             outputs=outputs_wanted(manifest),
             timeout_s=deadline.remaining_s(),
-            priority=priority_of(account.principal.tier),
+            priority=priority,
         )
-        motion = await self.inference.run(call, manifest)
-        account.trace.mark("compute")
-        return motion
 
     def _guard(self, account: Account, guarded: Guarded, motion: Motion, deadline: Deadline) -> None:
         context = completed(guarded.context, account.turn, account.trace, motion.tokens)

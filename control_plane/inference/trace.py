@@ -25,6 +25,8 @@ class Trace:
     outcome: str = UNKNOWN
     customer_id: UUID | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+    is_idempotent: bool = False  # sent with an Idempotency-Key: its usage event may come twice, under one id
+    is_recorded: bool = False  # its verdict is in the journal, or may be
 
     @property
     def public_id(self) -> str:

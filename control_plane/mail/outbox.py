@@ -51,6 +51,13 @@ class Mail:
     attachments: tuple[Attachment, ...] = ()
 
 
+def clean_recipient(text: str) -> str:
+    """One plain address that a mail can be sent to. Raises ApiError naming email."""
+    if _NOT_IN_A_HEADER.search(text):
+        raise ApiError("invalid_field", "email must be one plain address.", param="email")
+    return clean_email(text)
+
+
 async def enqueue(connection: AsyncConnection, mail: Mail) -> UUID | None:
     """The mail's id; None when one with this dedupe key is there already. Raises ApiError naming the field at fault."""
     return await _put(connection, mail, id_=new_id(), sealed_secret=None)
@@ -77,11 +84,9 @@ async def _put(connection: AsyncConnection, mail: Mail, *, id_: UUID, sealed_sec
 def _checked(mail: Mail) -> dict[str, str | None]:
     if max(len(mail.text), len(mail.html or "")) > MAX_BODY_CHARACTERS:
         raise ApiError("invalid_field", f"text must not be longer than {MAX_BODY_CHARACTERS} characters.", param="text")
-    if _NOT_IN_A_HEADER.search(mail.to):
-        raise ApiError("invalid_field", "email must be one plain address.", param="email")
     return {
         "dedupe_key": clean_name(mail.dedupe_key, field="dedupe_key", max_length=_MAX_DEDUPE_KEY),
-        "recipient": clean_email(mail.to),
+        "recipient": clean_recipient(mail.to),
         "subject": clean_name(mail.subject, field="subject", max_length=_MAX_SUBJECT),
         "text": mail.text.replace("\0", ""),
         "html": None if mail.html is None else mail.html.replace("\0", ""),

@@ -41,7 +41,7 @@ class ServedPolicy:
 
 
 class Catalogue:
-    """Every served policy by name: the newest version in `policies`, all of them in `versions`.
+    """Every served policy by name: in `policies` the version of its own folder (else the oldest), all of them in `versions`.
 
     One object per process, whose content `adopt` replaces at once, so that whoever holds it never sees half a reload. `default`
     is the deployment's own; an operator may choose another while it runs (`standing.py`).
@@ -51,10 +51,10 @@ class Catalogue:
         served = policies.values() if isinstance(policies, Mapping) else policies
         self.default = default
         self.versions: Mapping[str, Mapping[int, ServedPolicy]] = _by_version(served)
-        self.policies: Mapping[str, ServedPolicy] = _newest(self.versions)
+        self.policies: Mapping[str, ServedPolicy] = _own(self.versions)
 
     def find(self, name: str | None, version: int | None = None) -> ServedPolicy | None:
-        """The policy of that name (the default one for None) in that version (the newest for None), or None."""
+        """The policy of that name (the default one for None) in that version (its own folder's for None), or None."""
         name = self.default if name is None else name
         return self.policies.get(name) if version is None else self.versions.get(name, {}).get(version)
 
@@ -79,8 +79,11 @@ def _by_version(served: Iterable[ServedPolicy]) -> Mapping[str, Mapping[int, Ser
     return MappingProxyType({name: MappingProxyType(versions) for name, versions in found.items()})
 
 
-def _newest(versions: Mapping[str, Mapping[int, ServedPolicy]]) -> Mapping[str, ServedPolicy]:
-    return MappingProxyType({name: known[max(known)] for name, known in versions.items()})
+def _own(versions: Mapping[str, Mapping[int, ServedPolicy]]) -> Mapping[str, ServedPolicy]:
+    """A version that lies beside answers nobody who has not asked for it."""
+    return MappingProxyType(
+        {name: next((one for one in known.values() if one.model == name), known[min(known)]) for name, known in versions.items()}
+    )
 
 
 def load_catalogue(repository: Path, *, default: str) -> Catalogue:

@@ -34,12 +34,12 @@ class Canary:
         self._asked_at = -fresh_s
 
     async def states(self) -> Mapping[str, PolicyState]:
-        """The state of every policy, at most `fresh_s` old. Never raises for a policy that does not answer."""
+        """The state of every policy version, by its name in Triton, at most `fresh_s` old. Never raises."""
         async with self._lock:
             if monotonic() - self._asked_at >= self._fresh_s:
-                policies = self._catalogue.policies
-                found = await asyncio.gather(*(self._state(policy) for policy in policies.values()))
-                self._states = dict(zip(policies, found, strict=True))
+                policies = self._catalogue.everything()
+                found = await asyncio.gather(*(self._state(policy) for policy in policies))
+                self._states = {policy.model: state for policy, state in zip(policies, found, strict=True)}
                 self._asked_at = monotonic()
             return self._states
 

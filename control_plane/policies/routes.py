@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from control_plane.identity.principal import Principal
 from control_plane.identity.scope import is_in_scope
-from control_plane.policies.catalogue import Catalogue
+from control_plane.policies.offer import Offer
 from control_plane.policies.readiness import Canary, PolicyState
 from export.contract.manifest import Manifest
 
@@ -60,10 +60,11 @@ class ModelAction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One policy."""
+    """One policy. `version` answers requests that name none; `model: "<id>@<version>"` asks for another of `versions`."""
 
     id: str
     version: str
+    versions: tuple[str, ...]
     family: str
     description: str
     licence: str
@@ -86,7 +87,7 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
 class ModelList:
     """The endpoint."""
 
-    catalogue: Catalogue
+    offer: Offer
     canary: Canary
     authenticate: Authenticate
 
@@ -94,20 +95,27 @@ class ModelList:
         """Every policy that the key may use, with its present state."""
         principal = await self.authenticate(request.headers.get("authorization"))
         states = await self.canary.states()
+        default = self.offer.name_of(None)
         models = tuple(
-            model_of(policy.manifest, status=states[name], is_default=name == self.catalogue.default)
-            for name, policy in self.catalogue.policies.items()
-            if is_in_scope(principal, name)
+            model_of(
+                policy.manifest,
+                status=states.get(policy.model, PolicyState.UNAVAILABLE),
+                is_default=policy.name == default,
+                versions=self.offer.versions(policy.name),
+            )
+            for policy in self.offer.visible(principal)
+            if is_in_scope(principal, policy.name)
         )
         return Response(msgspec.json.encode(Models(models=models)), media_type="application/json")
 
 
-def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool) -> Model:
+def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool, versions: tuple[int, ...]) -> Model:
     """The public part of a manifest."""
     state, words, action = manifest.state, manifest.instruction, manifest.action
     return Model(
         id=manifest.policy,
         version=str(manifest.version),
+        versions=tuple(map(str, versions)),
         family=manifest.family,
         description=manifest.description,
         licence=manifest.source.licence,

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane.errors import ApiError
+from control_plane.identity.scope import require_in_scope
 from control_plane.inference.answer import Answer, usage_of
 from control_plane.inference.fields import Fields, complaints, inquiry_of, picture
 from control_plane.inference.observation import Inquiry, PictureData
 from control_plane.inference.parse_json import bounded_json
-from control_plane.policies.catalogue import Catalogue
+from control_plane.policies.offer import Offer
 from control_plane.policies.routes import Authenticate
 from control_plane.protocols.foreign_names import Foreign, numbers
 from control_plane.protocols.http_wire import Written, content_type_of, refusal
@@ -96,15 +97,15 @@ class Actions:
 class ActionsMetadata:
     """What a policy takes and gives, in SGLang's words. Needs a key, counts against no limit."""
 
-    catalogue: Catalogue
+    offer: Offer
     authenticate: Authenticate
 
     async def show(self, request: Request) -> Response:
         """The default policy, or that of `?model=`."""
-        await self.authenticate(request.headers.get("authorization"))
-        policy = self.catalogue.find(request.query_params.get("model"))
-        if policy is None:
-            raise ApiError("unknown_model", param="model")
+        principal = await self.authenticate(request.headers.get("authorization"))
+        asked = request.query_params.get("model")
+        require_in_scope(principal, None if asked is None else self.offer.name_of(asked), None)
+        policy = self.offer.choose(principal, asked)
         return Response(msgspec.json.encode(described(policy.manifest)), media_type="application/json")
 
 

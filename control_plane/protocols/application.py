@@ -19,6 +19,7 @@ from starlette.types import Scope
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
+from control_plane.idempotency.claims import Claims
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.dry_run import DryRun
 from control_plane.inference.pipeline import Pipeline
@@ -29,6 +30,7 @@ from control_plane.protocols.actions import METADATA_PATH as ACTIONS_METADATA_PA
 from control_plane.protocols.actions import ActionsMetadata
 from control_plane.protocols.desk import Desk, Handler
 from control_plane.protocols.doorway import Doorway, Register
+from control_plane.protocols.idempotent import Callers, Idempotency, Idempotent, motion_keeping
 from control_plane.protocols.openapi import document
 from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import PATH as ROBOTS_PATH
@@ -80,7 +82,7 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
     register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
     ways_in = inference_doors(doors.pipeline, doors.body_limits, errors_url=errors_url)
-    metadata = ActionsMetadata(catalogue=doors.pipeline.contract.catalogue, authenticate=doors.models.authenticate)
+    metadata = ActionsMetadata(offer=doors.pipeline.contract.offer, authenticate=doors.models.authenticate)
     app = _Application(
         routes=[
             *(_Door(door.path, door, methods=["POST"]) for door in ways_in),
@@ -104,8 +106,23 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
         redoc_url=None,
         exception_handlers={HTTPException: _framework_error, RequestValidationError: _validation_error},
     )
+    app.add_middleware(Idempotent, idempotency=idempotency_of(doors, register))
     app.add_middleware(Doorway, register=register)
     return app
+
+
+def idempotency_of(doors: Doors, register: Register) -> Idempotency:
+    """Idempotency over the stores and limits that the doors have."""
+    stores, pipeline = doors.desk.stores, doors.pipeline
+    return Idempotency(
+        claims=Claims(redis=stores.redis, pepper=stores.pepper),
+        identify=Callers(stores=stores, authenticate=pipeline.authenticator.authenticate).identify,
+        in_flight=pipeline.in_flight,
+        body_limits=doors.body_limits,
+        motion=motion_keeping(pipeline.default_deadline_ms),
+        register=register,
+        log=doors.log,
+    )
 
 
 def _by_method(ways: Mapping[str, Handler]) -> Handler:

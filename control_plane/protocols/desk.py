@@ -36,6 +36,8 @@ from control_plane.protocols.own_endpoints import OWN_ENDPOINTS
 OPERATOR_DOCUMENT_PATH = "/admin/v1/openapi.json"
 OPERATOR_CALLS_PER_MINUTE = 600
 OWN_CALLS_PER_MINUTE = 120
+OPEN_CALLS_PER_HOUR = 10  # from one address, for whoever has no key
+ALL_OPEN_CALLS_PER_HOUR = 200  # from all addresses together: each makes an e-mail to the operator
 _BODY = BodyLimits(max_bytes=128_000, timeout_s=10.0)
 _HEADERS = {"Cache-Control": "no-store"}  # an answer may hold a new key
 
@@ -53,14 +55,22 @@ class Desk:
     authenticate: Authenticate
     trusted_proxies: Sequence[Network] = ()
     more_operator_endpoints: Sequence[Endpoint] = ()
+    is_loopback_allowed: bool = False
     _operators: Window = field(init=False)
     _customers: Window = field(init=False)
+    _open: Window = field(init=False)
+    _all_open: Window = field(init=False)
 
     def __post_init__(self) -> None:
-        operators = Window(redis=self.stores.redis, name="operators", limit=OPERATOR_CALLS_PER_MINUTE)
-        customers = Window(redis=self.stores.redis, name="own", limit=OWN_CALLS_PER_MINUTE)
-        object.__setattr__(self, "_operators", operators)
-        object.__setattr__(self, "_customers", customers)
+        windows = {
+            "operators": (OPERATOR_CALLS_PER_MINUTE, 60),
+            "customers": (OWN_CALLS_PER_MINUTE, 60),
+            "open": (OPEN_CALLS_PER_HOUR, 3600),
+            "all_open": (ALL_OPEN_CALLS_PER_HOUR, 3600),
+        }
+        for name, (limit, length_s) in windows.items():
+            window = Window(redis=self.stores.redis, name=name, limit=limit, length_s=length_s)
+            object.__setattr__(self, f"_{name}", window)
 
     def addresses(self) -> Mapping[str, Mapping[str, Handler]]:
         """Handlers by path and method."""
@@ -105,6 +115,7 @@ class Desk:
             letterhead=self.letterhead,
             path=cast(Mapping[str, str], request.path_params),
             request_id=request_id,
+            is_loopback_allowed=self.is_loopback_allowed,
             address=None if (address := calling_address(self.trusted_proxies)) is None else str(address),
         )
 
@@ -117,6 +128,9 @@ class Desk:
 
     async def _customer(self, request: Request, shape: Shape) -> tuple[Any, str]:
         if shape.by is not Principal:
+            address = calling_address(self.trusted_proxies)
+            await self._open.count(str(address or "unknown"))
+            await self._all_open.count("all")
             return None, "nobody"
         principal = await self.authenticate(request.headers.get("authorization"))
         trace_of(request.scope).customer_id = principal.customer_id

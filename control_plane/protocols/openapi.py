@@ -24,6 +24,7 @@ from control_plane.protocols.openapi_errors import (
     error_schema,
     errors,
     header,
+    with_idempotency,
 )
 from control_plane.protocols.openapi_examples import ANSWER, MODELS, READY, REFUSAL, REQUEST, REQUEST_FULL
 from control_plane.protocols.openapi_safety import STRUCTS as SAFETY_STRUCTS
@@ -88,7 +89,7 @@ def document() -> Json:
             "description": "Images and an instruction in; a checked robot motion out. docs/API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _paths(),
+        "paths": with_idempotency(_paths()),
         "components": {
             "schemas": dict(
                 sorted(

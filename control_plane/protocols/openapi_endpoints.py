@@ -13,7 +13,15 @@ from control_plane.endpoints.endpoint import Document, Endpoint, Shape
 from control_plane.errors import ERRORS
 from control_plane.identity.principal import Principal
 from control_plane.operators.roles import Viewer, role_of
-from control_plane.protocols.openapi_errors import COMMON_HEADERS, REF, Json, error_schema, errors
+from control_plane.protocols.openapi_errors import (
+    COMMON_HEADERS,
+    IDEMPOTENCY_CODES,
+    REF,
+    Json,
+    error_schema,
+    errors,
+    with_idempotency,
+)
 
 _OPERATOR_CODES = (
     *("missing_key", "malformed_key", "unknown_key", "revoked_key", "expired_key", "operator_role"),
@@ -42,7 +50,7 @@ def operator_document(endpoints: Sequence[Endpoint]) -> Json:
             "description": "Customers, keys, requests, deliveries and the audit log. docs/OPERATOR_API.md has the whole story.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": paths_of(endpoints, security="operator"),
+        "paths": with_idempotency(paths_of(endpoints, security="operator")),
         "components": {
             "schemas": dict(sorted({**schemas_of(endpoints), "Error": error_schema()}.items())),
             "securitySchemes": {
@@ -62,7 +70,13 @@ def paths_of(endpoints: Iterable[Endpoint], *, security: str) -> dict[str, Json]
 
 def schemas_of(endpoints: Iterable[Endpoint]) -> dict[str, Json]:
     """The schemas that the operations refer to."""
-    return _components(endpoints)[1]
+    named = list(endpoints)
+    schemas = _components(named)[1]
+    for query in (endpoint.shape.query for endpoint in named):
+        if query is not None:  # its fields are parameters; what they refer to (enumerations) is a schema
+            (ref,), parts = msgspec.json.schema_components([query], ref_template=REF + "{name}")
+            schemas |= {name: part for name, part in parts.items() if REF + name != ref["$ref"]}
+    return schemas
 
 
 def _components(endpoints: Iterable[Endpoint]) -> tuple[dict[Any, Json], dict[str, Json]]:
@@ -95,7 +109,8 @@ def _codes(endpoint: Endpoint, shape: Shape) -> list[str]:
         by_caller = _OPERATOR_CODES
     looked_up = ("not_found",) if _PLACES.search(endpoint.path) else ()
     body, query = (_BODY_CODES if shape.body else ()), (_QUERY_CODES if shape.query else ())
-    return list(dict.fromkeys((*by_caller, *body, *query, *looked_up, *endpoint.errors)))
+    once = IDEMPOTENCY_CODES if endpoint.method == "POST" else ()
+    return list(dict.fromkeys((*by_caller, *body, *query, *looked_up, *once, *endpoint.errors)))
 
 
 def _places(path: str) -> list[Json]:

@@ -11,13 +11,27 @@ Json = dict[str, Any]
 REF = "#/components/schemas/"
 BILLING_CODES = ("invoice_state", "billing_period", "price_version_changed")
 NOT_FROM_INFERENCE = frozenset(
-    {"not_found", "method_not_allowed", "robot_not_found", "settings_changed", "key_restricted", "operator_role"}
+    {
+        "not_found",
+        "method_not_allowed",
+        "robot_not_found",
+        "settings_changed",
+        "key_restricted",
+        "outcome_unknown",
+        "operator_role",
+    }
     | {"superseded"}  # said on WebSockets only
     | set(BILLING_CODES)
 )
 KEY_CODES = (
     *(kind.code for kind in ERRORS.values() if kind.type == "authentication" and kind.code != "operator_role"),
     *("store_unavailable", "internal_error"),
+)
+
+
+IDEMPOTENCY_CODES = (
+    *("invalid_idempotency_key", "idempotency_key_reused", "request_in_progress", "answer_gone", "outcome_unknown"),
+    "idempotency_unavailable",
 )
 
 
@@ -30,6 +44,25 @@ COMMON_HEADERS = {"X-Request-Id": header("The id of this request, also in every 
 LIMIT_HEADERS = {
     "RateLimit-Policy": header("The limits that apply"),
     "RateLimit": header("What is left of them"),
+}
+
+
+def with_idempotency(paths: dict[str, Json]) -> dict[str, Json]:
+    """The operations with the header that every POST takes, and what marks an answer that is given again."""
+    for operation in (methods["post"] for methods in paths.values() if "post" in methods):
+        operation["parameters"] = [*operation.get("parameters", ()), _IDEMPOTENCY_KEY]
+        for status, response in operation["responses"].items():
+            if status.startswith("2"):
+                response["headers"] = {**response.get("headers", {}), "Idempotent-Replayed": header("`true` when given again")}
+    return paths
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 257},
+    "description": "Your name for this request. Sent again with the same body, it gets the first answer and is billed once.",
 }
 
 

@@ -106,6 +106,7 @@ MODELS: dict[str, Any] = {
         {
             "id": "tabletop",
             "version": "1",
+            "versions": ["1", "2"],
             "family": "tabletop",
             "description": "Picks up the named cube from a table with a simulated Franka Panda.",
             "licence": "Apache-2.0",

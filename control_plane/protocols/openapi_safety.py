@@ -8,6 +8,7 @@ from control_plane.guarding.fields import RequestSafety
 from control_plane.inference.dry_run import CheckFields
 from control_plane.protocols.openapi_errors import (
     COMMON_HEADERS,
+    IDEMPOTENCY_CODES,
     KEY_CODES,
     LIMIT_HEADERS,
     REF,
@@ -34,10 +35,12 @@ STRUCTS = (RequestSafety, Robots, SafetyProfile, SettingsChange, SettingsReport,
 
 _KEY: list[Json] = [{"key": []}]
 _BODY_CODES = ("invalid_body", "body_timeout", "body_too_large", "unsupported_media_type", "missing_field", "unknown_field")
-_LIMIT_CODES = tuple(kind.code for kind in ERRORS.values() if kind.type == "rate_limit")
-_SETTINGS_CODES = ("invalid_field", "invalid_safety", "settings_changed")
+_LIMIT_CODES = tuple(kind.code for kind in ERRORS.values() if kind.type == "rate_limit" and kind.code != "spend_limit")
+_SETTINGS_CODES = ("invalid_field", "invalid_safety", "settings_changed", "key_restricted")
 _CHECK_CODES = (
     *("invalid_field", "invalid_state", "invalid_safety", "instruction_refused", "sequence_replayed"),
+    *(code for code in IDEMPOTENCY_CODES if code != "outcome_unknown"),
+    *("robot_out_of_scope", "policy_out_of_scope"),
     *("unknown_model", "unknown_robot", "overloaded", "journal_unavailable", "guard_unavailable"),
 )
 

@@ -20,7 +20,8 @@ from control_plane.inference.answer import Answer, usage_of
 from control_plane.inference.fields import Fields, complaints, inquiry_of
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.trace import Trace
-from control_plane.policies.catalogue import Catalogue, ServedPolicy
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.policies.offer import Offer
 from control_plane.protocols.foreign_names import Foreign, flat, is_picture, is_state, numbers
 from control_plane.protocols.numpy_msgpack import decode, encode
 from control_plane.protocols.sockets import Frame, bounded
@@ -41,7 +42,7 @@ _OWN = frozenset(Fields.__struct_fields__) - {"instruction", "state"}
 class Openpi:
     """One connection's wire."""
 
-    catalogue: Catalogue
+    offer: Offer
     max_bytes: int
     query: Mapping[str, str] = field(default_factory=dict)
     previous_ms: float | None = None
@@ -53,11 +54,10 @@ class Openpi:
                 raise ApiError(
                     "invalid_field", f"The address may hold {', '.join(_CONNECTION)}, not '{name[:64]}'.", param=name[:64]
                 )
-        policy = self.catalogue.find(self.query.get("model"))
-        if policy is None:
-            raise ApiError("unknown_model", param="model")
-        require_in_scope(principal, policy.name if "model" in self.query else None, self.query.get("robot_type"))
-        return encode({**metadata(policy, self.catalogue, principal), "max_message_bytes": self.max_bytes})
+        asked = self.query.get("model")
+        require_in_scope(principal, None if asked is None else self.offer.name_of(asked), self.query.get("robot_type"))
+        policy = self.offer.choose(principal, asked)
+        return encode({**metadata(policy, self.offer, principal), "max_message_bytes": self.max_bytes})
 
     def read(self, data: bytes | str, trace: Trace) -> Frame:
         """A frame; what is wrong with it is raised when it is understood. Without a `seq` nothing tells replies apart."""
@@ -150,7 +150,7 @@ def _text(key: str, value: object) -> str:
     return str(value)
 
 
-def metadata(policy: ServedPolicy, catalogue: Catalogue, principal: Principal) -> dict[str, Any]:
+def metadata(policy: ServedPolicy, offer: Offer, principal: Principal) -> dict[str, Any]:
     """What a client may know before its first observation."""
     manifest, action, state, words = policy.manifest, policy.manifest.action, policy.manifest.state, policy.manifest.instruction
     required = ["prompt", *(f"images/{camera.name}" for camera in manifest.cameras if camera.is_required)]
@@ -160,7 +160,7 @@ def metadata(policy: ServedPolicy, catalogue: Catalogue, principal: Principal) -
         "server": SERVER,
         "model": manifest.policy,
         "model_version": str(manifest.version),
-        "models": [name for name in catalogue.policies if is_in_scope(principal, name)],
+        "models": [one.name for one in offer.visible(principal) if is_in_scope(principal, one.name)],
         "required": required,
         "cameras": [
             {"name": one.name, "is_required": one.is_required, "width": one.width, "height": one.height}

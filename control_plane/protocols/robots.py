@@ -4,7 +4,7 @@ Straight from the profiles that the guard reads; null where nobody has published
 count against no limit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane.errors import ApiError
-from control_plane.policies.catalogue import Catalogue
+from control_plane.identity.scope import is_in_scope
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.policies.offer import Offer
 from control_plane.policies.routes import Authenticate
 from safety.guard import HASH_CHARS
 from safety.profile import Preset, RobotProfile, limits_for
@@ -58,14 +60,15 @@ class SafetyProfile(msgspec.Struct, frozen=True, kw_only=True):
 class RobotList:
     """The endpoints. `profiles` are all that this release knows, served here or not."""
 
-    catalogue: Catalogue
+    offer: Offer
     profiles: Mapping[str, RobotProfile]
     authenticate: Authenticate
 
     async def list_robots(self, request: Request) -> Response:
         """Every robot that has a profile."""
-        await self.authenticate(request.headers.get("authorization"))
-        robots = tuple(self._robot(profile) for profile in self.profiles.values())
+        principal = await self.authenticate(request.headers.get("authorization"))
+        offered = [policy for policy in self.offer.visible(principal) if is_in_scope(principal, policy.name)]
+        robots = tuple(_robot(profile, offered) for profile in self.profiles.values())
         return _json(Robots(robots=robots))
 
     async def safety_profile(self, request: Request) -> Response:
@@ -77,16 +80,17 @@ class RobotList:
             raise ApiError("robot_not_found", f"There is no safety profile for robot '{robot[:128]}'.", param="robot_type")
         return _json(profile_of(profile))
 
-    def _robot(self, profile: RobotProfile) -> Robot:
-        fitting = [policy for policy in self.catalogue.policies.values() if profile.robot_type in policy.manifest.robots]
-        return Robot(
-            robot_type=profile.robot_type,
-            name=profile.name,
-            profile=profile_id(profile),
-            presets=tuple(preset.value for preset in Preset),
-            models=tuple(policy.name for policy in fitting),
-            action_kinds=tuple(sorted({policy.manifest.action.kind.value for policy in fitting})),
-        )
+
+def _robot(profile: RobotProfile, offered: Sequence[ServedPolicy]) -> Robot:
+    fitting = [policy for policy in offered if profile.robot_type in policy.manifest.robots]
+    return Robot(
+        robot_type=profile.robot_type,
+        name=profile.name,
+        profile=profile_id(profile),
+        presets=tuple(preset.value for preset in Preset),
+        models=tuple(policy.name for policy in fitting),
+        action_kinds=tuple(sorted({policy.manifest.action.kind.value for policy in fitting})),
+    )
 
 
 def profile_id(profile: RobotProfile) -> str:

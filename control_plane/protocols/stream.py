@@ -19,7 +19,7 @@ from control_plane.inference.fields import complaints
 from control_plane.inference.parse_json import parse_json
 from control_plane.inference.parse_msgpack import parse_msgpack
 from control_plane.inference.trace import Trace
-from control_plane.policies.catalogue import Catalogue
+from control_plane.policies.offer import Offer
 from control_plane.protocols.openpi import metadata
 from control_plane.protocols.sockets import Frame, bounded
 
@@ -55,13 +55,15 @@ class Reply:
 class Stream:
     """One connection's wire."""
 
-    catalogue: Catalogue
+    offer: Offer
     max_bytes: int
 
     def hello(self, principal: Principal) -> str:
-        """The metadata message: the default policy, as JSON."""
-        policy = self.catalogue.policies[self.catalogue.default]
-        told = {**metadata(policy, self.catalogue, principal), "max_message_bytes": self.max_bytes}
+        """The metadata message: the default policy, or the first that the customer may use, as JSON. Raises unknown_model."""
+        names = [policy.name for policy in self.offer.visible(principal)]
+        default = self.offer.name_of(None)
+        policy = self.offer.choose(principal, default if default in names else next(iter(names), default))
+        told = {**metadata(policy, self.offer, principal), "max_message_bytes": self.max_bytes}
         del told["fields"], told["required"]  # the names of another wire
         return msgspec.json.encode({"metadata": told}, enc_hook=dict).decode()
 

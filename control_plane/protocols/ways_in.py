@@ -28,14 +28,14 @@ def inference_doors(pipeline: Pipeline, body: BodyLimits, *, errors_url: str) ->
 
 def sockets(pipeline: Pipeline, body: BodyLimits, register: Register, *, idle_s: float) -> list[WebSocketRoute]:
     """The WebSockets; a message may be as large as a body."""
-    catalogue = pipeline.contract.catalogue
+    offer = pipeline.contract.offer
     limits = SocketLimits(max_bytes=body.max_bytes, idle_s=idle_s)
 
     def openpi_wire(query: Mapping[str, str]) -> openpi.Openpi:
-        return openpi.Openpi(catalogue=catalogue, max_bytes=body.max_bytes, query=query)
+        return openpi.Openpi(offer=offer, max_bytes=body.max_bytes, query=query)
 
     def stream_wire(_query: Mapping[str, str]) -> stream.Stream:
-        return stream.Stream(catalogue=catalogue, max_bytes=body.max_bytes)
+        return stream.Stream(offer=offer, max_bytes=body.max_bytes)
 
     wires: dict[str, Callable[[Mapping[str, str]], SocketWire]] = {
         **dict.fromkeys(openpi.PATHS, openpi_wire),

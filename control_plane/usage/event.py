@@ -48,6 +48,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limiting_rule: str | None = None
     error_code: str | None = None
     session_id: str | None = None
+    is_idempotent: bool = False  # another attempt may have left another event under the same id; the first one counts
     is_test: bool = False  # asked with a test key: logged, in no roll-up, never billed
 
     @property

@@ -127,6 +127,8 @@ async def _insert(connection: "asyncpg.Connection", rows: Sequence[Row]) -> tupl
 def _refused(found: Sequence["asyncpg.Record"], rows: Sequence[Row]) -> Iterator[DeadLetter]:
     for record in found:
         row = rows[record["position"]]
+        if row.is_idempotent and not record["is_unknown_customer"]:
+            continue  # one request, attempted twice under its Idempotency-Key: the row that is there is the one that counts
         reason, detail = (
             (Reason.UNKNOWN_CUSTOMER, "there is no such customer")
             if record["is_unknown_customer"]

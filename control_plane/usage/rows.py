@@ -49,6 +49,7 @@ class Row:
     request_id: UUID
     occurred_at: datetime
     payload: bytes
+    is_idempotent: bool
     values: tuple[object, ...]
 
 
@@ -66,7 +67,9 @@ def examine(payload: bytes, *, now: datetime) -> Row | DeadLetter:
         return DeadLetter(payload=payload, reason=reason, detail=detail, request_id=event.request_id)
     occurred_at = event.occurred_at.astimezone(UTC)
     values = (event.request_id, occurred_at, *_values(event), hashlib.sha256(payload).digest())
-    return Row(request_id=event.request_id, occurred_at=occurred_at, payload=payload, values=values)
+    return Row(
+        request_id=event.request_id, occurred_at=occurred_at, payload=payload, is_idempotent=event.is_idempotent, values=values
+    )
 
 
 def _fault(event: UsageEvent, now: datetime) -> tuple[Reason, str] | None:

@@ -28,6 +28,7 @@ from control_plane.identity.principal import CustomerSafety, Principal, RateLimi
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
 from control_plane.inference.dry_run import DryRun
+from control_plane.inference.fair_queue import FairQueue
 from control_plane.inference.guard import Guards
 from control_plane.inference.in_flight import InFlight
 from control_plane.inference.infer import Inference
@@ -40,8 +41,10 @@ from control_plane.logs import create_log
 from control_plane.mail.letters import letterhead_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.policies.catalogue import Catalogue, load_catalogue
+from control_plane.policies.offer import Offer
 from control_plane.policies.readiness import Canary
 from control_plane.policies.routes import ModelList
+from control_plane.policies.standing import Standing
 from control_plane.protocols.application import Doors, assemble
 from control_plane.protocols.desk import Desk
 from control_plane.protocols.operations import Operations
@@ -64,7 +67,7 @@ def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False, safety:
         key_id=UUID(int=2),
         company_name="Acme Robotics",
         tier=tier,
-        limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=16),
+        limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=64),
         key_per_minute=None,
         is_zero_retention=is_zero_retention,
         safety=safety,
@@ -175,6 +178,7 @@ class House:
     journal: FakeJournal = field(default_factory=FakeJournal)
     triton: FakeTriton = field(default_factory=FakeTriton)
     catalogue: Catalogue = field(default_factory=lambda: load_catalogue(ROOT / "model_repository", default="tabletop"))
+    standing: Standing = field(default_factory=Standing)
     guard: Checker | None = None  # in place of every guard
     deployment: Limits = field(default_factory=Limits)
     metrics: Metrics = field(default_factory=create_metrics)
@@ -184,6 +188,11 @@ class House:
     socket_idle_s: float = 600.0
     max_pixels: int = 1_000_000
     log_stream: io.BytesIO = field(default_factory=io.BytesIO)
+
+    @property
+    def offer(self) -> Offer:
+        """What is offered to whom."""
+        return Offer(catalogue=self.catalogue, standing=self.standing)
 
     def pipeline(self) -> Pipeline:
         """The pipeline over these neighbours."""
@@ -198,8 +207,9 @@ class House:
             in_flight=InFlight(limit=self.max_in_flight, gauge=self.metrics.in_flight),
             authenticator=self.authenticator,
             limiter=self.limiter,
-            contract=Contract(catalogue=self.catalogue, default_robot="franka_panda"),
+            contract=Contract(offer=self.offer, default_robot="franka_panda"),
             preprocessor=Preprocessor(threads=2, max_pixels=self.max_pixels),
+            fair_queue=FairQueue(slots=lambda: 16, metrics=self.metrics.fleet),
             inference=Inference(triton=self.triton, faults=self.metrics.triton_errors, log=log),
             guards=Guards(in_force=in_force, metrics=self.metrics, log=log),
             journal=self.journal,
@@ -213,7 +223,7 @@ class House:
             in_flight=pipeline.in_flight,
             authenticator=self.authenticator,
             limiter=self.limiter,
-            catalogue=self.catalogue,
+            offer=self.offer,
             guards=pipeline.guards,
             journal=self.journal,
             log=pipeline.log,
@@ -248,7 +258,7 @@ class House:
         )
         doors = Doors(
             robots=RobotList(
-                catalogue=self.catalogue,
+                offer=self.offer,
                 profiles=pipeline.guards.in_force.profiles,
                 authenticate=self.authenticator.authenticate,
             ),
@@ -261,7 +271,7 @@ class House:
             ),
             pipeline=pipeline,
             body_limits=self.body_limits,
-            models=ModelList(catalogue=self.catalogue, canary=canary, authenticate=self.authenticator.authenticate),
+            models=ModelList(offer=self.offer, canary=canary, authenticate=self.authenticator.authenticate),
             operations=Operations(
                 canary=canary, probes={name: partial(probe, name) for name in self.stores}, metrics=self.metrics
             ),

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,15 @@ def process(environment: Mapping[str, str], *, socket: Path, log: Path) -> Itera
     finally:
         running_process.terminate()
         running_process.wait(timeout=20)
+
+
+def pid_of(socket: Path) -> int:
+    """The process that was started on that socket."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if str(socket).encode() in entry.read_bytes().split(b"\0"):
+                return int(entry.parent.name)
+    raise LookupError(socket)
 
 
 async def answers(client: httpx.AsyncClient) -> None:

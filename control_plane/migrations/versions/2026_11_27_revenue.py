@@ -6,7 +6,7 @@ docs/REVENUE.md defines every figure. Nothing here is ever read for an invoice.
 from alembic import op
 
 revision = "2026_11_27_revenue"
-down_revision = "2026_11_27_customer_deadline"
+down_revision = "2026_11_27_policies"
 branch_labels = None
 depends_on = None
 

@@ -9,9 +9,11 @@ from control_plane.errors import ApiError
 from control_plane.inference.contract import WORDLESS_MAX_CHARS, Contract
 from control_plane.inference.observation import Inquiry
 from control_plane.policies.catalogue import Catalogue, ServedPolicy, load_catalogue
+from control_plane.policies.offer import Offer
+from control_plane.policies.standing import Standing
 from export.contract.facts import Camera, ResizeRule, State
 from export.contract.manifest import Manifest
-from tests.control_plane.fakes import ROOT
+from tests.control_plane.fakes import ROOT, principal
 
 SHIPPED = load_catalogue(ROOT / "model_repository", default="tabletop").policies["tabletop"]
 
@@ -23,7 +25,8 @@ def served(**changes: Any) -> ServedPolicy:
 
 
 def contract(policy: ServedPolicy = SHIPPED, *, default_robot: str = "franka_panda") -> Contract:
-    return Contract(catalogue=Catalogue(policies={policy.name: policy}, default=policy.name), default_robot=default_robot)
+    offer = Offer(catalogue=Catalogue([policy], default=policy.name), standing=Standing())
+    return Contract(offer=offer, default_robot=default_robot)
 
 
 def inquiry(**changes: Any) -> Inquiry:
@@ -32,7 +35,7 @@ def inquiry(**changes: Any) -> Inquiry:
 
 def refusal(checked: Contract, asked: Inquiry) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        checked.check(asked)
+        checked.check(asked, principal())
     return caught.value
 
 
@@ -55,7 +58,7 @@ TWO_KEYS = served(action={**SHIPPED.manifest.action.model_dump(), **CHOICE})
 
 
 def test_the_minimum_fits_the_shipped_policy() -> None:
-    observation = contract().check(inquiry())
+    observation = contract().check(inquiry(), principal())
     assert observation.policy is SHIPPED
     assert observation.robot_type == "franka_panda"
     assert [(picture.camera.name, picture.param) for picture in observation.pictures] == [("front", "image")]
@@ -65,35 +68,35 @@ def test_the_minimum_fits_the_shipped_policy() -> None:
 
 def test_a_policy_that_takes_no_words_still_bounds_them() -> None:
     wordless = served(instruction=None)
-    assert contract(wordless).check(inquiry(instruction="x" * WORDLESS_MAX_CHARS)).instruction
+    assert contract(wordless).check(inquiry(instruction="x" * WORDLESS_MAX_CHARS), principal()).instruction
     refused = refusal(contract(wordless), inquiry(instruction="x" * (WORDLESS_MAX_CHARS + 1)))
     assert (refused.kind.code, refused.param) == ("invalid_instruction", "instruction")
 
 
 def test_state_is_passed_on_as_float32() -> None:
-    observation = contract().check(inquiry(state=tuple(map(float, range(8)))))
+    observation = contract().check(inquiry(state=tuple(map(float, range(8)))), principal())
     assert observation.state is not None
     assert observation.state.dtype == np.float32
     assert observation.state.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_the_first_camera_may_be_named_instead_of_image() -> None:
-    observation = contract().check(inquiry(image=None, images={"front": b"picture"}))
+    observation = contract().check(inquiry(image=None, images={"front": b"picture"}), principal())
     assert [picture.param for picture in observation.pictures] == ["images.front"]
 
 
 def test_pictures_come_in_the_manifests_order() -> None:
-    observation = contract(TWO_CAMERAS).check(inquiry(image=None, images={"wrist": b"w", "front": b"f"}))
+    observation = contract(TWO_CAMERAS).check(inquiry(image=None, images={"wrist": b"w", "front": b"f"}), principal())
     assert [picture.data for picture in observation.pictures] == [b"f", b"w"]
 
 
 def test_an_optional_camera_that_is_absent_is_left_out() -> None:
-    observation = contract(OPTIONAL_WRIST).check(inquiry())
+    observation = contract(OPTIONAL_WRIST).check(inquiry(), principal())
     assert [picture.camera.name for picture in observation.pictures] == ["front"]
 
 
 def test_the_instruction_is_trimmed_and_otherwise_verbatim() -> None:
-    assert contract().check(inquiry(instruction="  Pick up Red cube. ")).instruction == "Pick up Red cube."
+    assert contract().check(inquiry(instruction="  Pick up Red cube. "), principal()).instruction == "Pick up Red cube."
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_a_robot_is_assumed_only_where_the_policy_fits_it() -> None:
 
 
 def test_one_of_several_action_statistics_can_be_chosen() -> None:
-    assert contract(TWO_KEYS).check(inquiry(unnorm_key="fractal")).unnorm_key == "fractal"
+    assert contract(TWO_KEYS).check(inquiry(unnorm_key="fractal"), principal()).unnorm_key == "fractal"
 
 
 def test_a_missing_state_says_what_the_model_needs() -> None:

@@ -1,5 +1,6 @@
 """Places and arriving bodies are bounded, and always given back."""
 
+from contextlib import ExitStack
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ def places(limit: int) -> InFlight:
 
 def test_all_places_taken_means_overloaded() -> None:
     in_flight = places(1)
-    with in_flight.place(), pytest.raises(ApiError) as caught:
+    with in_flight.place(uuid4(), 9), pytest.raises(ApiError) as caught:
         in_flight.shed()
     assert caught.value.kind.code == "overloaded"
     in_flight.shed()
@@ -38,3 +39,29 @@ def test_a_body_that_fails_frees_its_count() -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="broken"), in_flight.reading(customer, 1):
             raise ValueError("broken")
+
+
+def test_the_last_eighth_is_for_customers_who_hold_few() -> None:
+    in_flight, greedy = places(16), uuid4()
+    with ExitStack() as held:
+        for _ in range(14):
+            held.enter_context(in_flight.place(greedy, 99))
+        with pytest.raises(ApiError) as caught, in_flight.place(greedy, 99):
+            pass
+        assert caught.value.kind.code == "overloaded"
+        for _ in range(2):
+            held.enter_context(in_flight.place(uuid4(), 99))
+        with pytest.raises(ApiError), in_flight.place(uuid4(), 99):
+            pass
+    with in_flight.place(greedy, 99):
+        pass
+
+
+def test_a_customer_holds_at_most_as_many_places_as_they_may_send_at_once() -> None:
+    in_flight, customer = places(100), uuid4()
+    with in_flight.place(customer, 2), in_flight.place(customer, 2):
+        with pytest.raises(ApiError) as caught, in_flight.place(customer, 2):
+            pass
+        assert caught.value.kind.code == "concurrency_limit"
+    with in_flight.place(customer, 2):
+        pass

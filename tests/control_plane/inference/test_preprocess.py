@@ -12,17 +12,20 @@ from control_plane.inference.images import baseline_jpeg_pixels
 from control_plane.inference.observation import Inquiry, Observation, Prepared
 from control_plane.inference.preprocess import Preprocessor, is_quick, prepare
 from control_plane.policies.catalogue import load_catalogue
+from control_plane.policies.offer import Offer
+from control_plane.policies.standing import Standing
 from export.contract.preprocess import resize
 from export.contract.tokenize import InstructionTokenizer
-from tests.control_plane.fakes import ROOT, picture
+from tests.control_plane.fakes import ROOT, picture, principal
 
 CATALOGUE = load_catalogue(ROOT / "model_repository", default="tabletop")
+OFFER = Offer(catalogue=CATALOGUE, standing=Standing())
 MAX_PIXELS = 1_000_000
 
 
 def observation(encoded: bytes, *, instruction: str = "pick up red cube", state: tuple[float, ...] | None = None) -> Observation:
     asked = Inquiry(image=encoded, images={}, instruction=instruction, state=state)
-    return Contract(catalogue=CATALOGUE, default_robot="franka_panda").check(asked)
+    return Contract(offer=Offer(catalogue=CATALOGUE, standing=Standing()), default_robot="franka_panda").check(asked, principal())
 
 
 def tensor(prepared: Prepared, name: str, dtype: type) -> np.ndarray:

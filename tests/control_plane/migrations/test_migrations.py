@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.alerts.tables import usage_alerts
 from control_plane.audit.tables import audit_log
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import create_engine, metadata
@@ -14,9 +15,18 @@ from control_plane.guarding.tables import safety_settings, safety_settings_chang
 from control_plane.keys.tables import api_keys
 from control_plane.mail.tables import mail_attachments, mails
 from control_plane.operators.tables import operator_keys
+from control_plane.policies import tables as policy_tables
+from control_plane.signups.tables import signups
+from control_plane.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_messages
 from tests.control_plane.own_servers import own_postgres
 
 TABLES = [
+    policy_tables.fleet_revision,
+    policy_tables.policy_states,
+    policy_tables.disabled_policy_versions,
+    policy_tables.policy_entitlements,
+    policy_tables.policy_pins,
+    policy_tables.draining_replicas,
     customer_accounts,
     api_keys,
     safety_settings,
@@ -25,6 +35,12 @@ TABLES = [
     mails,
     mail_attachments,
     operator_keys,
+    usage_alerts,
+    signups,
+    webhook_endpoints,
+    webhook_messages,
+    webhook_deliveries,
+    webhook_attempts,
 ]
 
 _COLUMNS = """
@@ -63,7 +79,7 @@ async def test_the_tables_in_code_are_the_migrated_tables(database_url: str, tab
         migrated, in_code = await described(connection, "public", table), await described(connection, "as_in_code", table)
     finally:
         await connection.close()
-    assert len(migrated["columns"]) > 5
+    assert migrated["columns"]
     assert migrated == in_code
 
 

@@ -1,0 +1,1 @@
+"""Tests of customers' own affairs, and of operators' view of them, over HTTP."""
