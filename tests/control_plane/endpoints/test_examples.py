@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from control_plane.endpoints.endpoint import Endpoint
+from control_plane.endpoints.endpoint import Document, Endpoint
 from control_plane.errors import ERRORS
 from control_plane.protocols.openapi_endpoints import operator_document
 from control_plane.protocols.operator_endpoints import OPERATOR_ENDPOINTS
@@ -21,7 +21,7 @@ def test_examples_are_of_the_declared_types(endpoint: Endpoint) -> None:
     shape = endpoint.shape
     if shape.body is not None:
         msgspec.convert(endpoint.body_example, shape.body)
-    if shape.answer is not None:
+    if shape.answer is not None and shape.answer is not Document:
         msgspec.convert(endpoint.answer_example, shape.answer)
     assert set(endpoint.errors) <= set(ERRORS)
 

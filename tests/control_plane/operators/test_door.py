@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import update
+from starlette.routing import Route
 
 from control_plane.endpoints.endpoint import Endpoint
 from control_plane.operators.operator_key import mint_operator_key
@@ -14,6 +15,7 @@ from control_plane.operators.verbs import create_operator, list_operators, revok
 from control_plane.protocols.desk import OPERATOR_CALLS_PER_MINUTE
 from control_plane.protocols.operator_endpoints import OPERATOR_ENDPOINTS
 from tests.conftest import free_port
+from tests.control_plane.fakes import House
 from tests.control_plane.operators.conftest import Office
 from tests.control_plane.whole_app import new_key, running, settings_of, variables
 
@@ -77,7 +79,8 @@ def test_every_operation_says_who_may_call_it_and_changes_ask_for_more_than_look
     for endpoint in OPERATOR_ENDPOINTS:
         assert endpoint.path.startswith("/admin/v1/")
         assert issubclass(endpoint.shape.by, Viewer)
-        assert endpoint.method == "GET" or issubclass(endpoint.shape.by, Support), endpoint.name
+        is_looking = endpoint.method == "GET" or endpoint.name.startswith("preview_")
+        assert is_looking or issubclass(endpoint.shape.by, Support), endpoint.name
 
 
 def test_a_function_that_does_not_say_who_may_call_it_is_no_endpoint() -> None:
@@ -155,7 +158,10 @@ async def test_the_description_is_for_operators_and_lists_every_operation(office
     assert (await office.client.get("/admin/v1/openapi.json")).status_code == 401
     document = (await office.ask("GET", "/openapi.json", role=Role.VIEWER)).json()
     described = {(path, method.upper()) for path, ways in document["paths"].items() for method in ways}
-    assert described == {(endpoint.path, endpoint.method) for endpoint in OPERATOR_ENDPOINTS}
+    routes = [route for route in House().app().routes if isinstance(route, Route) and route.path.startswith("/admin/v1/")]
+    ours = {(route.path, method) for route in routes for method in route.methods or () if method != "HEAD"}
+    assert ours - {("/admin/v1/openapi.json", "GET")} <= described
+    assert {(endpoint.path, endpoint.method) for endpoint in OPERATOR_ENDPOINTS} <= described
     names = [way["operationId"] for ways in document["paths"].values() for way in ways.values()]
     assert len(names) == len(set(names))
 
