@@ -7,6 +7,7 @@
 `errors` draws what can go wrong; whatever is not a motion raises.
 """
 
+from vlaapi_client import account
 from vlaapi_client.async_client import AsyncClient
 from vlaapi_client.chunks import ChunkBroker, Plan, Step
 from vlaapi_client.client import Client
@@ -61,4 +62,5 @@ __all__ = [
     "Usage",
     "Verdict",
     "VlaError",
+    "account",
 ]

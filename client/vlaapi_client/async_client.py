@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,9 +68,9 @@ class AsyncClient:
         """What each model wants and gives."""
         return await self._run(calls.models(self._defaults.deadline_ms / 1e3))
 
-    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """Any other address of the service that answers with a JSON object."""
-        return await self._run(calls.document(method, path, self._defaults.deadline_ms / 1e3, body))
+    async def ask(self, call: Call[T]) -> T:
+        """One of the calls of `account`, or of your own making, with the same repetitions and errors."""
+        return await self._run(call)
 
     async def _run(self, call: Call[T]) -> T:
         steps = exchange(call, self._retry)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vlaapi_client.errors import InvalidRequest
 from vlaapi_client.pictures import Encoding, Picture, encoded
-from vlaapi_client.results import Answer, Camera, Model, answer_from, models_from, object_from
+from vlaapi_client.results import Answer, Camera, Model, answer_from, models_from
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,16 +102,6 @@ def observation(
 def models(deadline_s: float) -> Call[tuple[Model, ...]]:
     """`GET /v1/models`."""
     return Call("GET", "/v1/models", models_from, deadline_s)
-
-
-def document(method: str, path: str, deadline_s: float, body: Mapping[str, Any] | None = None) -> Call[Mapping[str, Any]]:
-    """Any other JSON address."""
-    if body is None:
-        return Call(method, path, object_from, deadline_s)
-    headers = {"Content-Type": "application/json"}
-    if method == "POST":
-        headers["Idempotency-Key"] = str(uuid.uuid4())
-    return Call(method, path, object_from, deadline_s, headers, _json(body))
 
 
 def cameras_of(known: Sequence[Model]) -> Mapping[str, Mapping[str, Camera]]:

@@ -7,6 +7,7 @@ resource is in its room. A customer's key opens nothing under `/admin/v1` and an
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 import msgspec
@@ -146,7 +147,11 @@ def _query(request: Request, shape: Shape) -> Any:
     if len(named) != len(pairs):
         raise ApiError("invalid_field", "A query parameter is given twice.", param="query")
     with complaints("query"):
-        return msgspec.convert(named, shape.query, strict=False)
+        found = msgspec.convert(named, shape.query, strict=False)
+    for name, written in named.items():
+        if isinstance(getattr(found, name), datetime) and ":" not in written:  # msgspec takes "0.5" for half a second of 1970
+            raise ApiError("invalid_field", "An instant is written as 2026-11-27T18:30:00Z.", param=name)
+    return found
 
 
 async def _body(request: Request, shape: Shape) -> Any:

@@ -1,5 +1,7 @@
 """The OpenAPI description of the doors for other clients on HTTP; WebSockets have no place in OpenAPI (docs/PROTOCOLS.md)."""
 
+import base64
+import json
 from typing import Any
 
 from control_plane.errors import ERRORS
@@ -16,18 +18,20 @@ from control_plane.protocols.openapi_errors import (
     errors,
     header,
 )
+from control_plane.protocols.openapi_examples import REQUEST
 
+_BLACK = base64.b64encode(bytes(16 * 16 * 3)).decode()  # the smallest picture: a request that works when it is copied
 _KEY: list[Json] = [{"key": []}]
 _HEADERS = {"Server-Timing": header("Milliseconds per stage"), **COMMON_HEADERS, **LIMIT_HEADERS}
 _ARRAY: dict[str, Any] = {"__numpy__": "mpmZmZmZqT8…", "dtype": "<f8", "shape": [7]}
 _ACT_REQUEST: dict[str, Any] = {
-    "image": {"__numpy__": "AAECAwQF…", "dtype": "|u1", "shape": [224, 224, 3]},
+    "image": {"__numpy__": _BLACK, "dtype": "|u1", "shape": [16, 16, 3]},
     "instruction": "pick up red cube",
     "unnorm_key": "tabletop",
 }
 _ACTIONS_REQUEST: dict[str, Any] = {
     "model": "tabletop",
-    "input": {"task": "pick up red cube", "observation": {"images": {"front": {"base64": "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBD…"}}}},
+    "input": {"task": "pick up red cube", "observation": {"images": {"front": {"base64": REQUEST["image"]}}}},
     "runtime": {"return_timing": True},
 }
 _ACTIONS_ANSWER: dict[str, Any] = {
@@ -99,7 +103,7 @@ def _act() -> Json:
     }
     examples = {
         "array": {"value": _ACT_REQUEST},
-        "encoded": {"value": {"encoded": '{"image": {"__numpy__": "AAECAwQF…", …}, …}'}},
+        "encoded": {"value": {"encoded": json.dumps(_ACT_REQUEST)}},
     }
     action = {"oneOf": [{"$ref": REF + "JsonNumpyArray"}, {"type": "string"}]}
     return {

@@ -93,6 +93,6 @@ def test_a_block_is_left_out_only_with_a_reason() -> None:
 
 def test_the_programs_of_the_packages_own_page_are_valid_python() -> None:
     programs = [block.text for block in blocks("client/README.md") if block.language == "python"]
-    assert len(programs) == 4
+    assert len(programs) == 5
     for program in programs:
         compile(program, "client/README.md", "exec")

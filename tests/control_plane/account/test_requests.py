@@ -70,6 +70,7 @@ async def test_pages_and_filters(office: Office) -> None:
     ("query", "param"),
     [
         ("status=great", "status"),
+        ("until=0.5", "until"),
         ("since=yesterday", "since"),
         ("since=2026-11-27T00:00:00", "since"),
         ("cursor=inf_x", "cursor"),
