@@ -78,7 +78,7 @@ class PolicyChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     default: bool | UnsetType = UNSET
 
 
-class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class EntitlementChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Exactly one wish for one customer. `pinned` holds them to `policy@version`, or lets them go."""
 
     policy: Annotated[str, Meta(max_length=200)]
@@ -127,7 +127,7 @@ async def change_policy(by: Admin, call: Call, *, body: PolicyChange) -> Done:  
     return _done(await set_default(call.stores, what))
 
 
-async def change_policy_of_customer(by: Admin, call: Call, *, body: CustomerChange) -> Done:  # noqa: ARG001 -- as above
+async def change_policy_of_customer(by: Admin, call: Call, *, body: EntitlementChange) -> Done:  # noqa: ARG001 -- as above
     """An entitlement to a restricted policy, or a pin to one version."""
     what, customer_id = named(body.policy), _customer(body.customer)
     _one_of(body, "entitled", "pinned")

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SCENARIOS = ["-m", "not hypothesis", "-p", "no:cacheprovider", "-q", "tests/safety"]
 NOT_THESE = ["--ignore", "tests/safety/test_coverage.py", "--ignore", "tests/safety/test_docs.py"]
 
 
+@pytest.mark.timeout(900)
 def test_every_branch_of_the_guard_is_taken(tmp_path: Path) -> None:
     data, report = f"--data-file={tmp_path / 'data'}", tmp_path / "report.json"
     measured = [sys.executable, "-m", "coverage", "run", "--branch", "--source=safety", data, "-m", "pytest"]

@@ -203,6 +203,7 @@ async def test_without_postgres_settings_are_503_and_known_ones_still_bind(envir
         await asyncio.sleep(0)
         async with stores(settings) as there:
             await there.redis.flushall()  # the tombstone of the change is not to be in the way
+    async with running(settings) as client:  # another process, which leaves in Redis what operators have decided
         assert "customer@1" in (await post(client, key)).json()["safety"]["profile"]
     away = settings_of(environment, database_url=f"postgresql://nobody:x@127.0.0.1:{free_port().number}/none")
     async with running(away) as client:

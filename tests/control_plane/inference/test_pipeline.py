@@ -150,14 +150,14 @@ async def test_a_guard_that_takes_longer_than_is_left_gives_no_motion() -> None:
 
     class Slow:
         def check(self, raw: object, context: Context = NOTHING_KNOWN) -> Any:
-            time.sleep(0.3)
+            time.sleep(1.2)
             return found.check(raw, context)
 
         def check_context(self, context: Context) -> Any:
             return found.check_context(context)
 
     house.guard = Slow()
-    error = await refusal(house, call(deadline_ms=250))
+    error = await refusal(house, call(deadline_ms=1000))
     assert error.kind.code == "guard_unavailable"
     assert (event_of(house).status, event_of(house).error_code) == (UsageStatus.ERROR, "guard_unavailable")
     assert house.limiter.endings == ["given back"]
