@@ -125,11 +125,40 @@ async def test_a_spend_cap_counts_with_the_customers_own_prices(database: asyncp
         record = await look_up(stores.engine, created.key.digest)
         return None if record is None else record.most_billable
 
+    async def agreed(tier: Tier, **own: object) -> None:
+        """As if it had been agreed long ago, so that one price holds for all of this month."""
+        await database.execute("UPDATE subscriptions SET canceled_at = now(), canceled_by = 'test' WHERE canceled_at IS NULL")
+        names = "".join(f", {name}" for name in own)
+        places = "".join(f", ${at}" for at in range(3, 3 + len(own)))
+        await database.execute(
+            f"INSERT INTO subscriptions (id, effective_at, created_by, customer_id, tier{names})"  # noqa: S608 -- names above
+            f" VALUES (uuidv7(), '2026-01-01Z', 'test', $1, $2{places})",
+            created.customer.id,
+            tier.value,
+            *own.values(),
+        )
+
+    await agreed(Tier.ENTERPRISE)
     assert await most() == 50_000
+    dear = {"committed_requests": 1_000, "per_request_cents": Decimal(2), "overage_per_request_cents": Decimal("0.5")}
+    await agreed(Tier.ENTERPRISE, **dear)
+    assert await most() == 1_000 + 96_000  # (3,000.00 − 2,500.00 − 20.00) at half a cent
+    await agreed(Tier.ENTERPRISE, discount_basis_points=5_000)
+    assert await most() == 350_001  # 6,000.01 less half of it is 3,000.00 when the half cent goes to the discount
+    await agreed(Tier.PRO)
+    assert await most() is None
+
+
+async def test_a_change_in_the_month_never_lets_a_spend_cap_be_passed(database: asyncpg.Connection, stores: Stores) -> None:
+    new = NewCustomer(company_name="Acme", email="acme@example.com", tier=Tier.ENTERPRISE)
+    created = await create_customer(stores, new, NewKey())
+    await database.execute("UPDATE customer_accounts SET spend_cap_cents = 300000")
+    before = await look_up(stores.engine, created.key.digest)
     own = OwnPrices(committed_requests=1_000, per_request_cents=Decimal(2), overage_per_request_cents=Decimal("0.5"))
     await change_plan(stores, created.customer.id, Plan(tier=Tier.ENTERPRISE, own=own))
-    assert await most() == 1_000 + 96_000  # (3,000.00 − 2,500.00 − 20.00) at half a cent
-    await change_plan(stores, created.customer.id, Plan(tier=Tier.ENTERPRISE, own=OwnPrices(discount_basis_points=5_000)))
-    assert await most() == 350_001  # 6,000.01 less half of it is 3,000.00 when the half cent goes to the discount
-    await change_plan(stores, created.customer.id, Plan(tier=Tier.PRO))
-    assert await most() is None
+    after = await look_up(stores.engine, created.key.digest)
+    assert before is not None
+    assert after is not None
+    # A part of a month costs a part of the fee; the dearest price of the month counts for all of it.
+    assert 50_000 <= (before.most_billable or 0) <= 300_000
+    assert 0 < (after.most_billable or 0) <= (before.most_billable or 0)
