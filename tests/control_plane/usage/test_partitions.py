@@ -41,7 +41,7 @@ async def test_a_partition_has_the_keys_and_checks_of_the_log(database: asyncpg.
     checks = await database.fetchval(
         "SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conrelid = $1::text::regclass", partition_name(DAY)
     )
-    assert (indexes, checks) == (2, 3)
+    assert (indexes, checks) == (2, 4)
 
 
 async def test_making_them_again_changes_nothing(database: asyncpg.Connection) -> None:
