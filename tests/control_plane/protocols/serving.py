@@ -39,7 +39,7 @@ async def served(app: FastAPI, *, max_bytes: int = MAX_BYTES) -> AsyncIterator[s
         ws_max_size=max_bytes,
         ws_per_message_deflate=False,
         access_log=False,
-        log_level="critical",
+        log_config=None,  # its own would outlive the server in this process
         timeout_graceful_shutdown=3,
     )
     server = _Quiet(config)
