@@ -143,7 +143,8 @@ def test_a_plan_that_does_not_fit_twice_runs_once_and_has_no_queue_policy_that_w
     light = _planned("9.0", runner="tensorrt_engine")
     variant = light.served_variant
     assert variant.plan is not None
-    plan = variant.plan.model_copy(update={"bytes": 15_000_000_000})
+    (graph,) = variant.plan.graphs
+    plan = variant.plan.model_copy(update={"graphs": (graph.model_copy(update={"bytes": 15_000_000_000}),)})
     heavy = light.model_copy(update={"variants": (variant.model_copy(update={"plan": plan}),)})
     assert config_of(light).message().instance_group[0].count == 2
     found = config_of(heavy).message()
