@@ -92,7 +92,7 @@ class Served:
 
     def _failed(self, error: grpc.aio.AioRpcError) -> TritonFailed:
         code, said = error.code().name, (error.details() or "no reason given").splitlines()[0]
-        if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}:
+        if code in {"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}:  # cancelled: a server that stops does it
             return TritonFailed(f"no Triton answers gRPC at {self.address} ({code}: {said[:200]})")
         if code == "NOT_FOUND":
             return TritonFailed(
