@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+import re
 from dataclasses import fields, replace
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from safety.profile import (
     known_robots,
     limits_for,
     load_profile,
+    load_profiles,
     parse_profile,
 )
 
@@ -164,3 +167,54 @@ def test_every_number_is_finite_and_a_float() -> None:
     for number in numbers_of(load_profile("franka_panda")):
         values = (number.value,) if isinstance(number, Number) else number.values
         assert all(type(value) is float and math.isfinite(value) for value in values)
+
+
+def test_a_folder_of_ones_own_adds_robots_to_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "our_arm.toml").write_text(panda_text().replace('robot_type = "franka_panda"', 'robot_type = "our_arm"'))
+    (tmp_path / "notes.txt").write_text("not a robot")
+    found = load_profiles(tmp_path)
+    assert set(found) == {*known_robots(), "our_arm"}
+    assert set(load_profiles()) == set(known_robots())
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "fault"),
+    [
+        ("franka_panda.toml", "", r"^franka_panda\.toml: this robot is shipped; give yours another robot_type$"),
+        ("our_arm.toml", "#" * 2_000_000, r"^our_arm\.toml: longer than \d+ bytes$"),
+        ("our_arm.toml", panda_text(), r"^our_arm\.toml: robot_type: the file is named 'our_arm' and says 'franka_panda'$"),
+    ],
+)
+def test_a_file_that_cannot_be_added_is_named(tmp_path: Path, file: str, text: str, fault: str) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ProfileError, match=fault):
+        load_profiles(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="the folder cannot be read: No such file or directory"):
+        load_profiles(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "our_arm.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ProfileError, match=r"^our_arm\.toml: cannot be read: "):
+        load_profiles(tmp_path)
+
+
+def test_a_robot_is_named_in_small_letters() -> None:
+    with pytest.raises(ProfileError, match="robot_type: small letters, digits and _ are needed"):
+        parse_profile(panda_text().replace('robot_type = "franka_panda"', 'robot_type = "Our Arm"'))
+
+
+def without_arm() -> str:
+    """The Panda's limits without its kinematics and capsules."""
+    return panda_text().partition("[kinematics]")[0]
+
+
+def test_there_are_joints_but_not_without_end() -> None:
+    many = ", ".join(["1.0"] * 65)
+    text, count = re.subn(r"(?m)^(speed_rad_per_s = \{ values? = \[)[^\]]*\]", rf"\g<1>{many}]", without_arm(), count=1)
+    assert count == 1
+    with pytest.raises(ProfileError, match=r"joints\.speed_rad_per_s: one number per joint is needed, for 1 to \d+ joints"):
+        parse_profile(text)
