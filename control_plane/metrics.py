@@ -43,6 +43,21 @@ class BookkeepingMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchMetrics:
+    """What the worker looks at for the operator's alerts."""
+
+    worker_at: Gauge
+    store_up: Gauge
+    redis_memory: Gauge
+    spool_disk_used: Gauge
+    dead: Gauge
+    active_customers: Gauge
+    spiking_customers: Gauge
+    spike_ratio: Gauge
+    certificate_until: Gauge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """The series of one process. Build with `create_metrics`."""
 
@@ -69,6 +84,8 @@ class Metrics:
     bookkeeping: BookkeepingMetrics
     mails: Counter
     webhooks: Counter
+    breaker_open: Gauge
+    watch: WatchMetrics
 
 
 def create_metrics() -> Metrics:
@@ -110,6 +127,14 @@ def create_metrics() -> Metrics:
         bookkeeping=_bookkeeping_metrics(r),
         webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
+        breaker_open=Gauge(
+            "vla_breaker_open",
+            "API processes that take this store to be away.",
+            ["store"],
+            registry=r,
+            multiprocess_mode="livesum",
+        ),
+        watch=_watch_metrics(r),
     )
 
 
@@ -125,6 +150,20 @@ def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
             "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
         ),
         checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
+    )
+
+
+def _watch_metrics(r: CollectorRegistry) -> WatchMetrics:
+    return WatchMetrics(
+        worker_at=_latest("vla_worker_timestamp_seconds", "When a worker last looked around.", r),
+        store_up=_latest("vla_store_up", "Whether the worker reaches this store.", r, labels=["store"]),
+        redis_memory=_latest("vla_redis_memory_ratio", "Redis' memory in use, of what it may take; 0 without a limit.", r),
+        spool_disk_used=_latest("vla_spool_disk_used_ratio", "How full the disk of the spool is.", r),
+        dead=_latest("vla_dead", "What was given up and waits for a person.", r, labels=["kind"]),
+        active_customers=_latest("vla_active_customers", "Customers with a request in the last hour.", r),
+        spiking_customers=_latest("vla_customers_spiking", "Customers that ask far more than they used to.", r),
+        spike_ratio=_latest("vla_customer_spike_ratio", "The largest such spike, in times of that customer's mean.", r),
+        certificate_until=_latest("vla_certificate_expiry_timestamp_seconds", "When the public certificate runs out.", r),
     )
 
 

@@ -113,18 +113,19 @@ def welcome(status: Status) -> str:
         f"\nvlaapi is ready after {status.ready_after_s:g} s\n\n"
         f"  URL       {status.url}\n  demo key  {status.demo_key}\n  try it    {curl}\n"
         "  status    vlaapi status · logs: vlaapi logs · stop: vlaapi down (or Ctrl-C here)\n"
+        + "".join(f"  note      {note}\n" for note in status.notes)
     )
 
 
 def describe(status: Status) -> str:
     """The whole status as text, for `vlaapi status`."""
     rows = [
-        f"  {name:<10} {_words(server):<28} {'' if server.pid is None else f'pid {server.pid}'}"
+        f"  {name:<12} {_words(server):<28} {'' if server.pid is None else f'pid {server.pid}'}"
         for name, server in status.servers.items()
     ]
     head = f"vlaapi is {status.state.value} at {status.url} (supervisor pid {status.supervisor_pid})"
     key = f"\n  demo key   {status.demo_key}" if status.demo_key else ""
-    return "\n".join([head, *(row.rstrip() for row in rows)]) + key
+    return "\n".join([head, *(row.rstrip() for row in rows), *(f"  note: {note}" for note in status.notes)]) + key
 
 
 def _words(server: ServerStatus) -> str:
