@@ -21,6 +21,11 @@ PROGRAMS = {
 }
 _PACKAGES = ("prometheus", "prometheus-alertmanager")
 
+# Debian's Alertmanager does not start without its templates, and looks for them only where they would be installed. The unpacked
+# copy is made to look in the folder that it is started in: another name of the same length, because it lies inside the program.
+_TEMPLATES = b"/usr/share/prometheus/alertmanager"
+_WORKING_FOLDER = b"." + b"/" * (len(_TEMPLATES) - 1)
+
 
 class CannotFetchError(Exception):
     """It cannot be had this way; the text says why, in one line."""
@@ -38,6 +43,8 @@ def fetch(folder: Path) -> str:
         packages = _download(Path(aside))
         for package in packages:
             _run(["dpkg", "-x", str(package), str(folder)])
+    alertmanager = folder / PROGRAMS["alertmanager"]
+    alertmanager.write_bytes(alertmanager.read_bytes().replace(_TEMPLATES, _WORKING_FOLDER))
     _link(folder, {name: folder / inside for name, inside in PROGRAMS.items()})
     return ", ".join(package.name.rpartition("_")[0] for package in packages)
 

@@ -130,8 +130,8 @@ def _alertmanager(plan: Monitoring, program: Path, environment: Mapping[str, str
             *("--cluster.listen-address=", "--log.level=warn"),
         ),
         environment=environment,
-        folder=plan.folder,
-        prepare=partial(_write_alertmanager, plan, folder),
+        folder=folder,  # where a fetched one looks for its templates (from_debian.py)
+        prepare=partial(_write_alertmanager, plan, folder, program),
         check=lambda _: asyncio.to_thread(_answers, port.number),
         is_awaited=False,
     )
@@ -155,9 +155,11 @@ def _write_prometheus(plan: Monitoring, folder: Path) -> None:
     write_private(folder / "prometheus.yml", text.replace(_DOCS, plan.docs_url).encode(), is_durable=False)
 
 
-def _write_alertmanager(plan: Monitoring, folder: Path) -> None:
+def _write_alertmanager(plan: Monitoring, folder: Path, program: Path) -> None:
     refuse_taken([("alertmanager", plan.alertmanager_port)])
     folder.mkdir(mode=0o700, exist_ok=True)
+    for template in program.resolve().parent.parent.glob("share/prometheus/alertmanager/*.tmpl"):
+        shutil.copyfile(template, folder / template.name)
     text = (_ALERTMANAGER / "alertmanager.yml").read_text()
     if plan.webhook_url is None:  # receivers without a destination: Alertmanager only shows
         text = re.sub(r" +webhook_configs: \*webhook\n| +webhook_configs: &webhook\n(?: {6}.*\n)+", "", text)

@@ -61,13 +61,13 @@ class TableScreen:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-        self._live.update(_table(status), refresh=True)
+        self._live.update(table(status), refresh=True)
 
     def close(self, status: Status | None = None) -> None:
         """Stops redrawing; the last table stays."""
         if self._live is not None:
             if status is not None:
-                self._live.update(_table(status), refresh=True)
+                self._live.update(table(status), refresh=True)
                 self._lines.note(status)
             self._live.stop()
             self._live = None
@@ -137,12 +137,13 @@ def _words(server: ServerStatus) -> str:
     return f"{words}: {server.detail}" if server.detail else words
 
 
-def _table(status: Status) -> Table:
-    table = Table.grid(padding=(0, 2))
+def table(status: Status) -> Table:
+    """Every server with its state, a line each."""
+    rows = Table.grid(padding=(0, 2))
     for name, server in status.servers.items():
         sign, style = _SIGNS[server.state]
-        table.add_row(f"[{style}]  {sign}[/]", name, f"[{style}]{_words(server)}[/]")
-    return table
+        rows.add_row(f"[{style}]  {sign}[/]", name, f"[{style}]{_words(server)}[/]")
+    return rows
 
 
 def _print(text: str) -> None:

@@ -13,6 +13,7 @@ import yaml
 from control_plane.errors import ERRORS
 from control_plane.inference.account import CANCELLED
 from control_plane.protocols import act, actions, openpi, rest, stream
+from deploy.embedded.figures import FAULTS, GOOD, MOTIONS
 from deploy.embedded.settings import ROOT
 from tests.deploy.alert_cases import CASES, Case, together
 
@@ -150,6 +151,8 @@ def test_the_rules_know_every_door_and_every_fault_of_ours() -> None:
     faults = "|".join([*(code for code, kind in ERRORS.items() if kind.status >= 500), str(CANCELLED)])
     answered = f"success|refused|replayed|{faults}"
     assert set(re.findall(r'outcome=~"([^"]*)"', text)) == {faults, answered}
+    assert set(doors.split("|")) == MOTIONS
+    assert set(answered.split("|")) == GOOD | FAULTS
 
 
 @pytest.mark.parametrize("factor", ["14.4", "6", "3", "1"])
