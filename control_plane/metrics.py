@@ -106,7 +106,7 @@ def create_metrics() -> Metrics:
         stage_duration=Histogram(
             "vla_stage_duration_seconds", "Time in one pipeline step.", ["stage"], buckets=STAGE_EDGES_S, registry=r
         ),
-        in_flight=Gauge("vla_in_flight_requests", "Requests being worked on.", registry=r, multiprocess_mode="livesum"),
+        in_flight=_now(r, "vla_in_flight_requests", "Requests being worked on."),
         guard_decisions=Counter("vla_guard_decisions", "Verdicts of the action guard.", ["policy", "decision"], registry=r),
         guard_rules=Counter(
             "vla_guard_rules", "Rules that warned, clamped, truncated or rejected.", ["rule", "status"], registry=r
@@ -127,13 +127,7 @@ def create_metrics() -> Metrics:
         bookkeeping=_bookkeeping_metrics(r),
         webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
-        breaker_open=Gauge(
-            "vla_breaker_open",
-            "API processes that take this store to be away.",
-            ["store"],
-            registry=r,
-            multiprocess_mode="livesum",
-        ),
+        breaker_open=_now(r, "vla_breaker_open", "API processes that take this store to be away.", "store"),
         watch=_watch_metrics(r),
     )
 
@@ -169,15 +163,9 @@ def _watch_metrics(r: CollectorRegistry) -> WatchMetrics:
 
 def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
     return FleetMetrics(
-        in_flight=Gauge(
-            "vla_replica_in_flight", "Calls at one Triton replica.", ["replica"], registry=r, multiprocess_mode="livesum"
-        ),
-        processes=Gauge(
-            "vla_replica_processes",
-            "API processes that see one Triton replica in this state.",
-            ["replica", "state"],
-            registry=r,
-            multiprocess_mode="livesum",
+        in_flight=_now(r, "vla_replica_in_flight", "Calls at one Triton replica.", "replica"),
+        processes=_now(
+            r, "vla_replica_processes", "API processes that see one Triton replica in this state.", "replica", "state"
         ),
         ejections=Counter(
             "vla_replica_ejections", "Times a Triton replica was ejected, by why.", ["replica", "reason"], registry=r
@@ -185,13 +173,7 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
         retries=Counter(
             "vla_replica_retries", "Calls that had reached no model there and went to another replica.", ["replica"], registry=r
         ),
-        waiting=Gauge(
-            "vla_fair_queue_waiting",
-            "Requests that wait for a slot at a policy.",
-            ["policy"],
-            registry=r,
-            multiprocess_mode="livesum",
-        ),
+        waiting=_now(r, "vla_fair_queue_waiting", "Requests that wait for a slot at a policy.", "policy"),
         shed=Counter("vla_fair_queue_shed", "Requests whose slot would have come, or came, too late.", ["reason"], registry=r),
     )
 
@@ -199,6 +181,11 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
 def _by(registry: CollectorRegistry, name: str, documentation: str, label: str) -> Counter:
     """A counter with one label."""
     return Counter(name, documentation, [label], registry=registry)
+
+
+def _now(registry: CollectorRegistry, name: str, documentation: str, *labels: str) -> Gauge:
+    """A gauge that is added up over the processes that live."""
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")
 
 
 def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:
