@@ -81,7 +81,9 @@ def evaluate(
     policy: Annotated[str, typer.Option(help="The policy to ask for.")] = "tabletop",
     episodes: Annotated[int, typer.Option(min=1, help="Scenes per condition.")] = 200,
     task: Annotated[str | None, typer.Option(help="Only this: pick_up, move_to or put_in_bowl.")] = None,
-    layout: Annotated[Layout, typer.Option(help="`cubes` is the first policy's scene, `varied` everything.")] = Layout.VARIED,
+    layout: Annotated[
+        Layout, typer.Option(help="`cubes`: what the shipped policy has learnt; `varied`: everything.")
+    ] = Layout.CUBES,
     wording: Annotated[Wording, typer.Option(help="`held_out` are words and forms that training never saw.")] = Wording.PLAIN,
     through: Door = Through.HTTP,
     delay_ms: Delays = "0",
@@ -157,7 +159,7 @@ def demo(
     cube: Annotated[str | None, typer.Option(help=f"The colour to pick up: {', '.join(COLOURS)}.")] = None,
     instruction: Annotated[str | None, typer.Option(help="Or the whole sentence.")] = None,
     seed: Annotated[int | None, typer.Option(help="The scene; without it, one in which what you name is there.")] = None,
-    layout: Annotated[Layout, typer.Option(help="`cubes` or `varied`.")] = Layout.VARIED,
+    layout: Annotated[Layout, typer.Option(help="`cubes` or `varied`.")] = Layout.CUBES,
     through: Door = Through.HTTP,
     out: Annotated[Path, typer.Option(help="Folder for demo.gif and demo.png.")] = OUT / "demo",
     url: Url = None,

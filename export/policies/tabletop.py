@@ -106,7 +106,7 @@ class TabletopPolicy:
         return {SPEC.tokenizer_file: self.weights / SPEC.tokenizer_file}
 
     def evaluation_file(self) -> Path | None:
-        """What `vlaapi tabletop eval` writes."""
+        """What `vlaapi tabletop score` writes."""
         return self.weights / "evaluation.json"
 
 
