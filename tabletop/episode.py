@@ -6,6 +6,7 @@ costs exactly that much motion on any machine. When no answer comes the robot ho
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from tabletop.contract import CONTROL_HZ
 from tabletop.env import Observation, TabletopEnv
 from tabletop.verbs import Task
 from tabletop.world import FRONT
-from vlaapi_client import Answer, ChunkBroker, Due, Plan
+from vlaapi_client import Answer, ChunkBroker, Plan, Step
 
 TICK_S = 1 / CONTROL_HZ
 GIVE_UP_STEPS = 30  # three seconds without motion
@@ -101,45 +102,74 @@ def run(
     """One episode from a fresh scene; `options` go to `env.reset`. Raises Denied."""
     observation, info = env.reset(seed=seed, options=dict(options))
     line = Line(manner.delay_ms / 1e3)
-    plan = Plan(
+
+    def clock() -> float:
+        return line.now_s
+
+    with ChunkBroker(asks, info["instruction"], _plan(manner), clock=clock, wall=clock, submit=line.submit) as broker:
+        robot = _Robot(env=env, observation=observation, info=info)
+        while not robot.is_over:
+            due = broker.step(robot.observation[FRONT], robot.observation["state"] if manner.has_state else None)
+            if line.denied is not None:
+                raise line.denied
+            if watch is not None:
+                watch(robot.moment(due))
+            robot.move(due)
+            line.advance(robot.steps * TICK_S)
+    return Outcome(
+        seed=seed,
+        task=info["task"],
+        instruction=info["instruction"],
+        is_success=robot.info["is_success"],
+        is_wrong=robot.info["is_wrong"],
+        steps=robot.steps,
+        held_steps=robot.held,
+        lost=robot.lost,
+    )
+
+
+def _plan(manner: Manner) -> Plan:
+    return Plan(
         ask_when_left=_OVERLAP_LEFT if manner.has_overlap else _ALL_LEFT,
         max_age_s=_MAX_AGE_S,
         deadline_ms=manner.deadline_ms,
         fields={} if manner.model is None else {"model": manner.model},
     )
 
-    def clock() -> float:
-        return line.now_s
 
-    held = held_in_row = 0
+@dataclass(slots=True, kw_only=True)
+class _Robot:
+    """The arm while it moves and holds. `held_in_row` counts steps without motion."""
+
+    env: TabletopEnv
+    observation: Observation
+    info: dict[str, Any]
+    held: int = 0
+    held_in_row: int = 0
     lost: str | None = None
-    with ChunkBroker(asks, info["instruction"], plan, clock=clock, wall=clock, submit=line.submit) as broker:
-        for step in range(env.settings.max_steps):
-            due = broker.step(observation[FRONT], observation["state"] if manner.has_state else None)
-            if line.denied is not None:
-                raise line.denied
-            if watch is not None:
-                error = None if due.error is None else str(due.error)
-                watch(Moment(step=step, observation=observation, action=due.values, answer=due.answer, error=error))
-            if due.due is Due.MOVE and due.values is not None:
-                observation, _, is_over, _, info = env.step(due.values)
-                held_in_row = 0
-            else:
-                observation, info = env.hold()
-                held, held_in_row, is_over = held + 1, held_in_row + 1, info["is_success"]
-            line.advance((step + 1) * TICK_S)
-            if is_over:
-                break
-            if held_in_row >= GIVE_UP_STEPS and due.error is not None:
-                lost = f"held for {held_in_row * TICK_S:.0f} s and gave up: {due.error}"
-                break
-    return Outcome(
-        seed=seed,
-        task=info["task"],
-        instruction=info["instruction"],
-        is_success=info["is_success"],
-        is_wrong=info["is_wrong"],
-        steps=info["steps"],
-        held_steps=held,
-        lost=lost,
-    )
+
+    @property
+    def steps(self) -> int:
+        """Made so far."""
+        return int(self.info["steps"])
+
+    @property
+    def is_over(self) -> bool:
+        """Done, out of time, or given up."""
+        return self.info["is_success"] or self.lost is not None or self.steps >= self.env.settings.max_steps
+
+    def move(self, due: Step) -> None:
+        """One control step: what is due, or holding."""
+        if due.values is not None:
+            self.observation, _, _, _, self.info = self.env.step(due.values)
+            self.held_in_row = 0
+            return
+        self.observation, self.info = self.env.hold()
+        self.held, self.held_in_row = self.held + 1, self.held_in_row + 1
+        if self.held_in_row >= GIVE_UP_STEPS and due.error is not None:
+            self.lost = f"held for {self.held_in_row * TICK_S:.0f} s and gave up: {due.error}"
+
+    def moment(self, due: Step) -> Moment:
+        """What a watcher sees before the step."""
+        error = None if due.error is None else str(due.error)
+        return Moment(step=self.steps, observation=self.observation, action=due.values, answer=due.answer, error=error)
