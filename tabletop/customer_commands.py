@@ -25,8 +25,8 @@ from tabletop.episode import Manner, Moment, run
 from tabletop.film import Film, verdict_of
 from tabletop.instructions import UnknownTask, plain_instruction, understood
 from tabletop.render import RenderUnavailable
+from tabletop.running_service import NoService, Service, find
 from tabletop.series import FIRST_SEED, Series, episodes
-from tabletop.service import NoService, Service, find
 from tabletop.things import BOWL, COLOURS, Layout
 from tabletop.verbs import Task, Verb
 from tabletop.wording import Wording
