@@ -20,6 +20,7 @@ from control_plane.customers.verbs import (
 )
 from control_plane.endpoints.endpoint import Call, Endpoint
 from control_plane.endpoints.pages import Page, PageQuery, before_of, page_of
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.public_id import public_id
 from control_plane.keys.verbs import NewKey
 from control_plane.operators.roles import Admin, Viewer
@@ -47,6 +48,7 @@ class CustomerReport(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsReport
     is_active: bool
     is_zero_retention: bool
+    data_policy: DataPolicy
     created_at: datetime
 
 
@@ -143,6 +145,7 @@ def customer_report(customer: CustomerSummary) -> CustomerReport:
         ),
         is_active=customer.is_active,
         is_zero_retention=customer.is_zero_retention,
+        data_policy=customer.data_policy,
         created_at=customer.created_at,
     )
 
@@ -155,6 +158,7 @@ CUSTOMER = {
     "limits": {"per_minute": 100, "per_day": 10_000, "per_month": 100_000, "concurrency": 16},
     "is_active": True,
     "is_zero_retention": False,
+    "data_policy": "standard",
     "created_at": "2026-11-27T18:30:00Z",
 }
 _PATH = "/admin/v1/customers"
