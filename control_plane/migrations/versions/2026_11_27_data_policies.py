@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_data_policies"
-down_revision = "2026_11_27_signups"
+down_revision = "2026_11_27_dead_indexes"
 branch_labels = None
 depends_on = None
 
