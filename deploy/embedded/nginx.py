@@ -59,6 +59,7 @@ class Door:
     key_per_s: int
     address_per_s: int
     errors_url: str
+    upstream_idle_s: int = 5  # how long a connection to an API process is kept that nobody uses
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For is believed
 
 
@@ -128,6 +129,7 @@ def render_conf(door: Door, *, has_stub_status: bool) -> str:
         sockets_per_address=_SOCKETS_PER_ADDRESS,
         errors="\n".join(_error_location(*row, door.errors_url) for row in _OWN_ERRORS),
         stub_status=status,
+        upstream_idle_s=door.upstream_idle_s,
         health=_HEALTH,
     )
 
