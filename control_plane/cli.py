@@ -15,6 +15,7 @@ from typing import NoReturn
 import typer
 
 from control_plane.audit.record import By
+from control_plane.backups.commands import create_commands as create_backup_commands
 from control_plane.backups.places import Places
 from control_plane.customers.commands import commands as customers
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
@@ -80,6 +81,7 @@ app.add_typer(safety, name="safety")
 app.add_typer(policies, name="policies")
 app.add_typer(replicas, name="replicas")
 app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
+app.add_typer(create_backup_commands(backup_places), name="backup")
 app.add_typer(create_redis_commands(_database_url, _redis_url), name="redis")
 app.add_typer(mails, name="mails")
 app.add_typer(create_revenue_commands(_database_url), name="revenue")

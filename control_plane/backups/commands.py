@@ -1,13 +1,12 @@
 """`vlaapi backup create | list | verify | restore`: words and output only.
 
-`verify` restores into a scratch server that the caller brings (`deploy.backup` has one), or into an empty database beside the
-service's own. No address is ever taken from the command line: it would hold a password.
+`verify` restores into a scratch server of its own, or into an empty database beside the service's. No address is ever taken from
+the command line: it would hold a password.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -21,6 +20,7 @@ from control_plane.backups.places import Places, beside, opened
 from control_plane.backups.programs import ProgramError
 from control_plane.backups.prove import Finding, prove
 from control_plane.backups.restore import RestoreRefusedError, restore
+from control_plane.backups.scratch import scratch_server
 from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import NoSuchBackupError, Vault
 from control_plane.db import database_errors
@@ -28,7 +28,6 @@ from control_plane.objects import ObjectStoreAwayError
 
 _T = TypeVar("_T")
 
-Scratch = Callable[[], AbstractAsyncContextManager[str]]
 REFUSALS = (BackupRunningError, ProgramError, RestoreRefusedError, DamagedBackupError, NoSuchBackupError)
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -38,7 +37,7 @@ Database = Annotated[
 ]
 
 
-def create_commands(places: Callable[[], Places], scratch: Scratch) -> typer.Typer:
+def create_commands(places: Callable[[], Places]) -> typer.Typer:
     """The sub-commands; settings are read only when one of them runs."""
     commands = typer.Typer(no_args_is_help=True, help="Back the database up, and prove that it comes back.")
 
@@ -59,7 +58,7 @@ def create_commands(places: Callable[[], Places], scratch: Scratch) -> typer.Typ
     def verify(backup: BackupId = "newest", database: Database = None) -> None:
         """Restore a backup into a scratch server and look at everything. Ends with 1 if anything differs."""
         there = places()
-        findings = _done(there, lambda vault: _verified(there, vault, backup, scratch, database))
+        findings = _done(there, lambda vault: _verified(there, vault, backup, database))
         Console(width=130).print(_table(findings))
         wrong = [finding for finding in findings if not finding.is_right]
         typer.echo(f"{len(findings)} things looked at, {len(wrong)} wrong")
@@ -75,13 +74,13 @@ def create_commands(places: Callable[[], Places], scratch: Scratch) -> typer.Typ
     return commands
 
 
-async def _verified(there: Places, vault: Vault, backup: str, scratch: Scratch, database: str | None) -> Sequence[Finding]:
+async def _verified(there: Places, vault: Vault, backup: str, database: str | None) -> Sequence[Finding]:
     manifest = await chosen(vault, backup)
     if database is not None:
         url = await beside(there.database_url, _checked(database))
         await restore(manifest, vault, into=url, programs=there.programs)
         return await prove(manifest, url)
-    async with scratch() as url:
+    async with scratch_server(there.programs) as url:
         await restore(manifest, vault, into=url, programs=there.programs)
         return await prove(manifest, url)
 

@@ -6,7 +6,7 @@ was cut short, and is removed. Nothing is written to this machine's disk, and me
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class BackupRunningError(Exception):
 class Source:
     """What is backed up, and with which programs."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     programs: Path | None
 
 

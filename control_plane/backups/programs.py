@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ def place_of_database(url: str, *, database: str | None = None) -> dict[str, str
     """A database's address as libpq's environment variables."""
     parts = make_url(url)
     names = {
-        "PGHOST": parts.host,
+        "PGHOST": parts.host or parts.query.get("host"),
         "PGPORT": None if parts.port is None else str(parts.port),
         "PGUSER": parts.username,
         "PGPASSWORD": parts.password,
@@ -46,7 +46,7 @@ def program(folder: Path | None, name: str) -> str:
     return name if folder is None else str(folder / name)
 
 
-async def pieces_of(argv: Sequence[str], place: Mapping[str, str]) -> AsyncIterator[bytes]:
+async def pieces_of(argv: Sequence[str], place: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
     """What the program writes, in pieces of PART_BYTES. Raises ProgramError instead of the last piece when it fails."""
     async with _running(argv, place, is_fed=False) as running:
         piece = bytearray()

@@ -5,7 +5,7 @@ last one, are its nonce. Manifests are not secret but signed. Knows no store and
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -25,7 +25,7 @@ class Seal:
     """Seals and opens the parts of one stream: use one for one stream only, `about` being its name in the store."""
 
     about: str
-    key: bytes
+    key: bytes = field(repr=False)
 
     def close(self, data: bytes, *, number: int, is_last: bool) -> bytes:
         """Ciphertext and tag."""

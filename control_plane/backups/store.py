@@ -5,8 +5,8 @@ One part is in memory at a time. A backup that was cut short has parts and no ma
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 
@@ -43,7 +43,7 @@ class Vault:
     """Backups in one store under one key."""
 
     objects: ObjectStore
-    key: bytes
+    key: bytes = field(repr=False)
 
     async def write(self, backup_id: str, pieces: AsyncIterator[bytes]) -> Written:
         """Each piece becomes a part. What `pieces` raises passes through, and there is then no last part."""
@@ -61,7 +61,7 @@ class Vault:
             piece = following or b""
         return Written(parts=parts, sha256=digest.hexdigest(), size_bytes=size)
 
-    async def read(self, manifest: Manifest) -> AsyncIterator[bytes]:
+    async def read(self, manifest: Manifest) -> AsyncGenerator[bytes, None]:
         """The stream, part by part; everything but the last part is given before the whole is known to be right."""
         seal, digest = seal_of(self.key, manifest.id), sha256()
         for number, part in enumerate(manifest.parts):

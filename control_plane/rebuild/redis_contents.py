@@ -94,8 +94,9 @@ async def _until_recorded(redis: Redis, patience_s: float) -> None:
     raise EventsWaitError("usage events wait in the stream: counts would come out too low; is a recorder at work?")
 
 
-def _place(entry_id: bytes | str) -> tuple[int, ...]:
-    return tuple(map(int, (entry_id.decode() if isinstance(entry_id, bytes) else entry_id).split("-")))
+def _place(entry_id: bytes | str | None) -> tuple[int, ...]:
+    text_ = entry_id.decode() if isinstance(entry_id, bytes) else entry_id or ""
+    return tuple(map(int, text_.split("-")))
 
 
 async def _used(engine: AsyncEngine, day: date) -> Sequence[Used]:

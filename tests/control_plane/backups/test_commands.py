@@ -7,15 +7,12 @@ import asyncpg
 import psutil
 import pytest
 
-import deploy.backup.__main__  # adds its commands to the command line
 from deploy.embedded.binaries import program
 from tests.conftest import outside_loop
 from tests.control_plane.backups.conftest import KEY, business
 from tests.control_plane.test_cli import Environment, inherited, vlaapi
 
 __all__ = ["business"]
-
-assert deploy.backup.__main__.app
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def test_from_a_backup_to_its_proof_and_back(environment: Environment, business:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     verified = vlaapi(environment, "backup", "verify")
     assert (verified.status, " 0 wrong" in verified.out) == (0, True), verified.out + verified.err
-    assert "ok   rows of inference_logs" in verified.out
+    assert re.search(r"ok +rows of inference_logs +60 +60", verified.out)
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
 
     refused = vlaapi(environment, "backup", "restore", backup_id)
@@ -79,7 +76,7 @@ def test_a_difference_is_shown_and_ends_with_one(environment: Environment, busin
     assert vlaapi(environment, "backup", "create").status == 0
     verified = vlaapi(environment, "backup", "verify")
     assert verified.status == 1
-    assert "BAD  truth: roll_ups_equal_rows" in verified.out
+    assert re.search(r"BAD +truth: roll_ups_equal_rows", verified.out)
 
 
 def test_what_is_missing_or_wrong_is_one_line_without_a_secret(environment: Environment) -> None:
