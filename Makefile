@@ -80,9 +80,14 @@ down: ## Stop it
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
+# The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
+# which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
 test: setup venv-export tensorrt-rtx ## Every test, with the real servers
-	@$(BIN)/python -m pytest
-	@$(EXPORT)/bin/python -m pytest -m export -o timeout=600 --confcutdir=tests/export tests/export tests/tabletop
+	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
+	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
+	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
+	wait $$beside; export=$$?; echo "· exporters and simulator (build/test-export.log):"; cat build/test-export.log; \
+	exit $$(( app ? app : export ))
 
 check: setup ## Format, lint, types, import directions
 	@$(BIN)/ruff format --check .
