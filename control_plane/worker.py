@@ -168,7 +168,6 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     pepper = settings.key_pepper.get_secret_value().encode()
     plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
     plans = repeated("plans", partial(apply_due, plans_stores))
@@ -179,19 +178,25 @@ def create_worker(settings: Settings) -> Worker:
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
-        "mail": partial(mail.run_every, MAIL_EVERY_S),
         "plans": partial(plans.run_every, PLANS_EVERY_S),
         "backups": partial(backups.run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
-        "webhooks": partial(
-            repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
-        ),
-        "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
+        **_messages(settings, outbox_engine, metrics, log),
     }
     others = (outbox_engine,)
     return Worker(
         duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=others, backup_objects=backup_objects
     )
+
+
+def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
+    """What leaves the house: e-mails, webhooks, and the alerts that become either."""
+    steps: dict[str, tuple[Step, float]] = {
+        "mail": (_mail(settings, engine, metrics, log).step, MAIL_EVERY_S),
+        "webhooks": (_webhooks(settings, engine, metrics, log).step, WEBHOOKS_EVERY_S),
+        "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
+    }
+    return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
 
 
 def _bookkeeping(
