@@ -70,7 +70,7 @@ def backup_places() -> Places:
         database_url=str(settings.database_url),
         objects_url=settings.backup_place.get_secret_value(),
         key=settings.backup_key.get_secret_value().encode(),
-        programs=settings.postgres_bin,
+        programs=settings.postgres_programs,
     )
 
 

@@ -69,7 +69,7 @@ class StoreSettings(BaseModel):
     backup_store_url: ObjectStoreUrl | None = Field(
         default=None, description="S3 for backups, better in another account than the object store's; else that one."
     )
-    postgres_bin: Path | None = Field(
+    postgres_programs: Path | None = Field(
         default=None, description="Folder with PostgreSQL's programs (pg_dump, pg_restore, …); else those on PATH."
     )
 

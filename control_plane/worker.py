@@ -225,7 +225,7 @@ def _backups(settings: Settings, objects: ObjectStore | None, metrics: Metrics, 
     if objects is None or settings.backup_key is None:
         return partial(asyncio.to_thread, tell_age, metrics, None)
     return BackupDuty(
-        source=Source(database_url=str(settings.database_url), programs=settings.postgres_bin),
+        source=Source(database_url=str(settings.database_url), programs=settings.postgres_programs),
         vault=Vault(objects=objects, key=settings.backup_key.get_secret_value().encode()),
         plan=Plan(every=timedelta(hours=settings.backup_every_h), keep=keep_of(settings.backup_keep)),
         metrics=metrics,

@@ -101,7 +101,9 @@ async def _running(argv: Sequence[str], place: Mapping[str, str], *, is_fed: boo
     try:
         process = await asyncio.create_subprocess_exec(*argv, stdin=reads, stdout=writes, stderr=PIPE, env=environment)
     except OSError as error:
-        raise ProgramError(f"{argv[0]}: {error.strerror}; VLA_POSTGRES_BIN names the folder of PostgreSQL's programs") from None
+        raise ProgramError(
+            f"{argv[0]}: {error.strerror}; VLA_POSTGRES_PROGRAMS names the folder of PostgreSQL's programs"
+        ) from None
     said = asyncio.create_task(_last_of(cast("asyncio.StreamReader", process.stderr)))
     try:
         yield _Running(process=process, said=said)

@@ -24,7 +24,7 @@ from deploy.embedded.valkey import Store, valkey
 _PASSED_ON = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER")
 
 _PORT_STEP = 10  # between the ports of one embedded Triton and the next
-_PATHS = {variable("model_repository"), variable("spool_dir"), variable("postgres_bin")}
+_PATHS = {variable("model_repository"), variable("spool_dir")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[st
         "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
         "backup_key": read_secrets(site.state).backup_key,
-        "postgres_bin": str(cluster.programs),
+        "postgres_programs": str(cluster.programs),
         "model_repository": str(ROOT / "model_repository"),
         "spool_dir": str(site.state.spool),
         "public_url": site.url,

@@ -24,7 +24,7 @@ def environment(business: str, clean_redis_url: str, objects_url: str) -> Enviro
         "VLA_KEY_PEPPER": "a pepper that only these tests know, of some length",
         "VLA_OBJECT_STORE_URL": objects_url,
         "VLA_BACKUP_KEY": KEY.decode(),
-        "VLA_POSTGRES_BIN": str(program("postgres", override=None, setting="VLA_POSTGRES_BIN")),
+        "VLA_POSTGRES_PROGRAMS": str(program("postgres", override=None, setting="VLA_POSTGRES_BIN")),
     }
 
 

@@ -37,7 +37,7 @@ async def test_a_program_that_stops_reading_says_why() -> None:
 
 
 async def test_a_program_that_is_not_there_is_named_with_the_setting() -> None:
-    with pytest.raises(ProgramError, match="VLA_POSTGRES_BIN"):
+    with pytest.raises(ProgramError, match="VLA_POSTGRES_PROGRAMS"):
         await feed(("/nowhere/pg_restore",), {}, endless())
 
 

@@ -124,7 +124,7 @@ async def test_two_are_never_made_at_once(source: Source, vault: Vault) -> None:
 
 
 async def test_without_its_programs_nothing_is_made_and_the_setting_is_named(source: Source, vault: Vault) -> None:
-    with pytest.raises(ProgramError, match="VLA_POSTGRES_BIN"):
+    with pytest.raises(ProgramError, match="VLA_POSTGRES_PROGRAMS"):
         await dump(replace(source, programs=Path("/nowhere")), vault)
     assert await vault.ids() == []
 
