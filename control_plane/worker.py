@@ -48,11 +48,13 @@ from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import Consumer
+from control_plane.watching.duties import looks, serve_metrics
 from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
 STATEMENT_TIMEOUT_S = 30.0
+WATCH_TIMEOUT_S = 5.0  # what takes longer is away, for an operator
 RECONCILE_TIMEOUT_S = 600.0
 RECONCILE_AT = time(0, 10)
 RECONCILE_FIRST_AFTER_S = 60.0
@@ -153,6 +155,7 @@ def create_worker(settings: Settings) -> Worker:
     engine = create_engine(str(settings.database_url), pool_size=3, timeout_s=RECONCILE_TIMEOUT_S)
     # Apart, so that an hour of reconciling keeps no mail waiting.
     outbox_engine = create_engine(str(settings.database_url), pool_size=4, timeout_s=STATEMENT_TIMEOUT_S)
+    watch_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=WATCH_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -182,8 +185,9 @@ def create_worker(settings: Settings) -> Worker:
         "backups": partial(backups.run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
         **_messages(settings, outbox_engine, metrics, log),
+        **_watching(settings, redis, watch_engine, metrics, log),
     }
-    others = (outbox_engine,)
+    others = (outbox_engine, watch_engine)
     return Worker(
         duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=others, backup_objects=backup_objects
     )
@@ -197,6 +201,19 @@ def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: Fi
         "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
     }
     return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
+
+
+def _watching(
+    settings: Settings, redis: Redis, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger
+) -> dict[str, Duty]:
+    """What operators are alerted about."""
+    duties: dict[str, Duty] = {
+        name: partial(Repeated(look.step, name=name, log=log).run_every, look.every_s)
+        for name, look in looks(settings, engine, redis, metrics, log).items()
+    }
+    if settings.worker_metrics_port is not None:
+        duties["metrics"] = partial(serve_metrics, metrics, settings.worker_metrics_port)
+    return duties
 
 
 def _bookkeeping(

@@ -122,14 +122,15 @@ class AsyncStream:
             raise wire.turned_away(refused) from None
         except (*_BROKEN, asyncio.TimeoutError, InvalidHandshake) as error:
             raise wire.unreached(error) from None
+        is_open = False
         try:
             self.metadata = wire.told_by(await asyncio.wait_for(socket.recv(), timeout_s)).get("metadata", {})
+            is_open = True
         except (*_BROKEN, asyncio.TimeoutError) as error:
-            await socket.close()
             raise wire.unreached(error) from None
-        except BaseException:
-            await socket.close()
-            raise
+        finally:
+            if not is_open:
+                await socket.close()
         return _Line(socket)
 
 
