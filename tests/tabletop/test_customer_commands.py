@@ -25,7 +25,7 @@ KEY = {"VLA_KEY": "vla_live_uxeXWRlipe7IRvg6qfwFTr1WuDt4LliTD"}
         (["eval", "--episodes", "1", *SOMEWHERE], "connection_lost: "),
         (["score", "--bundle", "/nowhere"], "no exported policy there; `vlaapi export tabletop` makes one"),
         (["rollouts", "--bundle", "/nowhere", "--out", "/nowhere"], "no exported policy there"),
-        (["train", "--folder", "/nowhere"], "`vlaapi tabletop demos`"),
+        (["train", "--dataset", "/nowhere"], "it is not a LeRobotDataset, or its writing has not ended; `vlaapi tabletop demos`"),
         (["picture", "out.png", "--camera", "ceiling"], "camera 'ceiling': there are front and wrist"),
     ],
 )
@@ -38,7 +38,13 @@ def test_what_cannot_be_done_is_one_line(words: list[str], line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["demo", *SOMEWHERE], ["eval", *SOMEWHERE], ["demos", "--episodes", "1"], ["picture", "out.png"]]
+    "words",
+    [
+        ["demo", *SOMEWHERE],
+        ["eval", *SOMEWHERE],
+        ["demos", "--episodes", "1", "--dataset", "/nowhere/at/all"],
+        ["picture", "out.png"],
+    ],
 )
 def test_without_opengl_every_command_names_the_package(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "_loads", {}.get)
