@@ -112,6 +112,7 @@ golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 	@$(BIN)/python -m tests.architecture.customer_page
+	@$(BIN)/python -m dashboards.boards
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9

@@ -14,6 +14,7 @@ ROOMS = (
     "export",
     "tabletop",
     "deploy",
+    "dashboards",
     "benchmarks",
     "scripts",
     "client",
