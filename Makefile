@@ -80,9 +80,14 @@ down: ## Stop it
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
+# The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
+# which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
 test: setup venv-export tensorrt-rtx ## Every test, with the real servers
-	@$(BIN)/python -m pytest
-	@$(EXPORT)/bin/python -m pytest -m export -o timeout=600 --confcutdir=tests/export tests/export tests/tabletop
+	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
+	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
+	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
+	wait $$beside; export=$$?; echo "· exporters and simulator (build/test-export.log):"; cat build/test-export.log; \
+	exit $$(( app ? app : export ))
 
 check: setup ## Format, lint, types, import directions
 	@$(BIN)/ruff format --check .
@@ -108,16 +113,23 @@ migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 
 golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
+	@$(BIN)/python -m deploy.nginx > deploy/nginx/nginx.conf
 	@$(BIN)/python -m tests.safety.golden_verdicts
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 	@$(BIN)/python -m tests.architecture.customer_page
 	@$(BIN)/python -m dashboards.boards
 
+.PHONY: pin-images
+pin-images: ## Write the digest behind every image's tag (needs docker and the registries)
+	@deploy/docker/pin.sh
+
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
-	@cd requirements && for f in app embedded dev triton export; do \
+	@cd requirements && for f in app embedded dev triton export audit; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
+	@cd requirements && for f in "triton-cpu" "triton-gpu" "triton-tensorrt --no-deps"; do set -- $$f; \
+	  ../.venv-lock/bin/uv pip compile -q $$2 --python-platform x86_64-manylinux_2_39 --python-version 3.12 --generate-hashes --no-header --no-annotate $$1.in -o $$1.txt; done
 	@cd requirements && for f in tensorrt-rtx openpi; do \
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 

@@ -35,6 +35,7 @@ from benchmarks.twenty_ms import CLIENTS, FORWARD_S, POLICY, write_repository
 from control_plane.protocols.numpy_msgpack import encode
 
 RATE_HZ = 50.0
+BARE_AT_REST_MS = 0.115  # the middle of what such a server was measured to need on this kind of machine at rest
 BUDGETS = {
     "cpu": "WebSocket door ≤ 1.0 ms CPU per request of the API process",
     "rate": "one robot at 50 Hz holds its rate",
@@ -56,13 +57,14 @@ def main(durations: Durations) -> dict[str, Any]:
     """Everything, as a dict of plain numbers."""
     with tempfile.TemporaryDirectory(prefix="vla-bench-") as folder:
         found: dict[str, Any] = {"load_before": os.getloadavg()[0], "budgets": BUDGETS}
-        with running_stack(Path(folder) / "state") as stack:
+        with running_stack(Path(folder) / "state") as stack, _one_at_a_time(forward_s=0.0) as bare:
             found["picture_alone_cpu_ms"] = machine(stack)
             found |= asyncio.run(_shipped(stack, durations))
+            found["bare"] = asyncio.run(_beside_bare(stack, bare, durations))
         repository = write_repository(Path(folder) / "repository", shipped=ROOT / "model_repository" / "tabletop")
         settings = {"VLA_MODEL_REPOSITORY": str(repository), "VLA_DEFAULT_POLICY": POLICY}
-        with running_stack(Path(folder) / "state-20-ms", **settings) as stack, _one_at_a_time() as port:
-            found["batching"] = asyncio.run(_batching(stack, port, durations))
+        with running_stack(Path(folder) / "state-20-ms", **settings) as stack, _one_at_a_time(forward_s=FORWARD_S) as other:
+            found["batching"] = asyncio.run(_batching(stack, other.port, durations))
         return found
 
 
@@ -174,12 +176,13 @@ async def _connections(stack: Stack, durations: Durations) -> dict[str, Any]:
         connection.close()
         return reply.status == 200
 
-    kept = await opened()
+    rows = {"a connection per request": await _alone(anew, durations)}
+    kept = await opened()  # not before: nginx ends a connection on which nothing is asked
 
     async def reused() -> bool:
         return (await kept.send(request)).status == 200
 
-    rows = {"a connection per request": await _alone(anew, durations), "one kept connection": await _alone(reused, durations)}
+    rows["one kept connection"] = await _alone(reused, durations)
     kept.close()
     async with AsyncExitStack() as open_:
         robot, frame = await _robot(open_, _url(stack), stack.key), _frame(224)
@@ -210,14 +213,25 @@ def _body() -> bytes:
     return msgspec.msgpack.encode({"image": file.getvalue(), "instruction": INSTRUCTION})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Other:
+    """The other server, in a process of its own."""
+
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+
 @contextmanager
-def _one_at_a_time() -> Iterator[int]:
-    """The other server, in a process of its own; gives its port."""
+def _one_at_a_time(*, forward_s: float) -> Iterator[_Other]:
     (port,) = free_ports(1)
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.one_at_a_time", str(port), str(FORWARD_S)], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.one_at_a_time", str(port), str(forward_s)], cwd=ROOT)
     try:
         _wait_for(port)
-        yield port
+        yield _Other(port=port, pid=process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -232,6 +246,22 @@ def _wait_for(port: int) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"nothing listens on {port}")
         time.sleep(0.05)
+
+
+async def _beside_bare(stack: Stack, bare: _Other, durations: Durations) -> dict[str, Any]:
+    """CPU per request beside a server with no key, limit, policy or guard, by turns: a slow machine slows both.
+
+    What the door would cost on a machine at rest is the ratio times what such a server costs there (DESIGN §9: 0.09–0.14 ms).
+    """
+    frame = _frame(224)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(3):
+        for found, url, key, pids in ((theirs, bare.url, None, {"api": [bare.pid]}), (ours, _url(stack), stack.key, stack.pids)):
+            row = await _rate(url, key, frame, durations, pids)
+            found.append(row["cpu_ms_per_request"]["api"])
+    ratio = float(np.median(np.array(ours) / np.array(theirs)))
+    return {"bare_cpu_ms": theirs, "our_cpu_ms": ours, "ratio": round(ratio, 2), "at_rest_ms": round(ratio * BARE_AT_REST_MS, 2)}
 
 
 async def _batching(stack: Stack, port: int, durations: Durations) -> dict[str, Any]:
@@ -286,7 +316,15 @@ def tables(found: dict[str, Any]) -> list[Table]:
     for name in ("one_after_another", "ours"):
         for row in batching[name]:
             batches.add_row(name.replace("_", " "), *_texts(row, "requests_per_s", "p50_ms", "p99_ms"))
-    return [rate, robots, kept, batches]
+    return [rate, robots, _bare_table(found["bare"]), kept, batches]
+
+
+def _bare_table(found: dict[str, Any]) -> Table:
+    title = f"8 robots, CPU ms per request: {found['ratio']} × a bare server, {found['at_rest_ms']} ms at rest (budget 1.0)"
+    table = _table(title, "server", "first", "second", "third")
+    for name, row in (("bare", found["bare_cpu_ms"]), ("ours", found["our_cpu_ms"])):
+        table.add_row(name, *(str(value) for value in row))
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -51,14 +51,15 @@ def most_billable_in(cap_cents: int, parts: Sequence[Segment]) -> int | None:
 
 
 def _before_discount(cap_cents: int, basis_points: int) -> int:
-    """The largest sum that is at most the cap when the discount is taken off."""
+    """The largest sum that is at most the cap when the discount is taken off.
+
+    The quotient rounded down is never too much: its discount is at least the whole number by which it is above the cap.
+    """
     if not basis_points:
         return cap_cents
     gross = cap_cents * _ALL_BASIS_POINTS // (_ALL_BASIS_POINTS - basis_points)
     while _discounted(gross + 1, basis_points) <= cap_cents:
         gross += 1
-    while _discounted(gross, basis_points) > cap_cents:
-        gross -= 1
     return gross
 
 

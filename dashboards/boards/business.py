@@ -34,6 +34,10 @@ def _service(column: str) -> Ask:
     return sql(f"SELECT {column} FROM dashboards.customer_months WHERE is_running")
 
 
+def _monthly(columns: str, view: str, condition: str) -> Ask:
+    return sql(f"SELECT {_TIME}, {columns} FROM dashboards.{view} WHERE {condition} ORDER BY 1", is_series=True)
+
+
 def _figure(title: str, means: str, ask: Ask, unit: str = "short", scale: Scale = PLAIN, *, low: float | None = 0.0) -> Panel:
     decimals = 1 if unit == "percent" else 0
     return Panel(
@@ -84,7 +88,7 @@ _THIS_MONTH = Row(
         _figure("New customers", "Active now and never before this month.", _service("new")),
         _figure(
             "Churn",
-            "Customers who left, out of those of the month's first day. 5 % is the line.",
+            "Customers who left, out of those of the first day. 5 % is the line.",
             _service("churn_pct"),
             "percent",
             below(3, 5),
@@ -108,12 +112,7 @@ _COURSE = Row(
             title="Revenue by month ($currency)",
             means="Fees and usage by the ledger. The line is what covers the machines with a profit.",
             kind=Kind.SERIES,
-            asks=(
-                sql(
-                    f"SELECT {_TIME}, fees, usage FROM dashboards.revenue_months WHERE {_MONTHS} AND {_CURRENCY} ORDER BY 1",
-                    is_series=True,
-                ),
-            ),
+            asks=(_monthly("fees, usage", "revenue_months", f"{_MONTHS} AND {_CURRENCY}"),),
             unit="locale",
             width=12,
             scale=Scale(base=GREEN, steps=(Step(at=ENOUGH, color=GREEN),), is_line=True),
@@ -124,12 +123,7 @@ _COURSE = Row(
             title="MRR, margin and forecast ($currency)",
             means="MRR at the end of each month, gross margin, and the forecast of the running one.",
             kind=Kind.SERIES,
-            asks=(
-                sql(
-                    f"SELECT {_TIME}, mrr, margin, forecast FROM dashboards.revenue_months WHERE {_MONTHS} AND {_CURRENCY} ORDER BY 1",
-                    is_series=True,
-                ),
-            ),
+            asks=(_monthly("mrr, margin, forecast", "revenue_months", f"{_MONTHS} AND {_CURRENCY}"),),
             unit="locale",
             width=12,
             low=None,
@@ -139,13 +133,7 @@ _COURSE = Row(
             title="Customers by month",
             means="Who came, came back and left, and how many there were at the end. Growing month over month is the aim.",
             kind=Kind.SERIES,
-            asks=(
-                sql(
-                    f"""SELECT {_TIME}, active_at_end AS active, new, returned, churned
-                        FROM dashboards.customer_months WHERE {_MONTHS} ORDER BY 1""",
-                    is_series=True,
-                ),
-            ),
+            asks=(_monthly("active_at_end AS active, new, returned, churned", "customer_months", _MONTHS),),
             unit="short",
             width=8,
             has_points=True,
@@ -155,10 +143,10 @@ _COURSE = Row(
             means="Of all customers, and of those who pay. The line is 5 %.",
             kind=Kind.SERIES,
             asks=(
-                sql(
-                    f"""SELECT {_TIME}, COALESCE(churn_pct, 0) AS "all customers", COALESCE(paying_churn_pct, 0) AS paying
-                        FROM dashboards.customer_months WHERE {_MONTHS} ORDER BY 1""",
-                    is_series=True,
+                _monthly(
+                    'COALESCE(churn_pct, 0) AS "all customers", COALESCE(paying_churn_pct, 0) AS paying',
+                    "customer_months",
+                    _MONTHS,
                 ),
             ),
             unit="percent",
@@ -170,13 +158,7 @@ _COURSE = Row(
             title="API calls by month",
             means="All, and those that were answered with an action.",
             kind=Kind.SERIES,
-            asks=(
-                sql(
-                    f"""SELECT {_TIME}, requests AS calls, billable_requests AS billable
-                        FROM dashboards.customer_months WHERE {_MONTHS} ORDER BY 1""",
-                    is_series=True,
-                ),
-            ),
+            asks=(_monthly("requests AS calls, billable_requests AS billable", "customer_months", _MONTHS),),
             unit="short",
             width=8,
             has_points=True,
@@ -230,9 +212,7 @@ _WHO = Row(
             title="Customers by tier",
             means="Active customers.",
             kind=Kind.PIE,
-            asks=(
-                sql("SELECT tier, count(*) AS customers FROM dashboards.customers WHERE is_active GROUP BY tier ORDER BY tier"),
-            ),
+            asks=(sql("SELECT tier, count(*) AS customers FROM customers WHERE is_active GROUP BY tier ORDER BY tier"),),
             unit="short",
             width=6,
             height=9,

@@ -61,7 +61,10 @@ _ALL = Row(
         ),
         Panel(
             title="Usage of the month against the quota",
-            means="Billable requests since the month began (UTC). An enterprise customer's quota is what they committed to, not a limit.",
+            means=(
+                "Billable requests since the month began (UTC). An enterprise customer's quota is what they "
+                "committed to, not a limit."
+            ),
             kind=Kind.TABLE,
             asks=(sql(STATEMENT),),
             unit="short",
@@ -81,7 +84,8 @@ _ALL = Row(
             kind=Kind.TABLE,
             asks=(
                 sql("""
-                    SELECT company_name, requests, failed, share_pct FROM customers_last_hour ORDER BY requests DESC, company_name LIMIT 20
+                    SELECT company_name, requests, failed, share_pct FROM customers_last_hour
+                    ORDER BY requests DESC, company_name LIMIT 20
                 """),
             ),
             unit="short",
@@ -123,7 +127,8 @@ _ALL = Row(
             asks=(
                 sql("""
                     SELECT company_name, tier, requests, requests_before, growth_pct FROM usage_months
-                    WHERE month = date_trunc('month', now() AT TIME ZONE 'UTC')::date ORDER BY requests DESC, company_name LIMIT 50
+                    WHERE month = date_trunc('month', now() AT TIME ZONE 'UTC')::date
+                    ORDER BY requests DESC, company_name LIMIT 50
                 """),
             ),
             unit="short",
@@ -144,7 +149,10 @@ _FROM_NEAR = Row(
     panels=(
         Panel(
             title="How requests ended",
-            means="In the chosen time. invalid is the customer's own mistake, failed is ours; a high share of invalid deserves a mail.",
+            means=(
+                "In the chosen time. invalid is the customer's own mistake, failed is ours; a high share of "
+                "invalid deserves a mail."
+            ),
             kind=Kind.TABLE,
             asks=(
                 sql(f"""

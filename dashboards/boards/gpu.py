@@ -1,4 +1,4 @@
-"""The GPU and Triton dashboard: Triton's own counters, the replicas as the control plane sees them, and NVIDIA's DCGM exporter."""
+"""The GPU and Triton dashboard: Triton's own counters, the replicas as the control plane sees them, and NVIDIA's exporter."""
 
 from dashboards.boards import traffic
 from dashboards.boards.board import GREEN, ORANGE, RED, Board, Kind, Panel, Row, Scale, Step, below, none_is_good, promql
@@ -119,7 +119,9 @@ _GPU = Row(
     panels=(
         Panel(
             title="Usage",
-            means="A kernel ran on the GPU in this share of the time: 60 to 80 % is right. It does not say that the GPU was full.",
+            means=(
+                "A kernel ran on the GPU in this share of the time: 60 to 80 % is right. It does not say that the GPU was full."
+            ),
             kind=Kind.SERIES,
             asks=(promql("avg by (Hostname, gpu) (DCGM_FI_DEV_GPU_UTIL)", "{{Hostname}} GPU {{gpu}}"),),
             unit="percent",

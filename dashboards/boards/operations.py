@@ -37,7 +37,10 @@ _NOW = Row(
         ),
         Panel(
             title="Success rate",
-            means="Answered, or refused by the guard, out of those that could have been answered. Below 99.9 % the month's budget shrinks.",
+            means=(
+                "Answered, or refused by the guard, out of those that could have been answered. Below 99.9 % "
+                "the month's budget shrinks."
+            ),
             kind=Kind.STAT,
             asks=(promql("vla_success_rate"),),
             unit="percentunit",
@@ -120,7 +123,10 @@ _HOUR = Row(
         ),
         Panel(
             title="Top customer",
-            means="Who sent the most in the last hour, and their share. One customer above half is a risk to capacity and to revenue.",
+            means=(
+                "Who sent the most in the last hour, and their share. One customer above half is a risk to "
+                "capacity and to revenue."
+            ),
             kind=Kind.STAT,
             asks=(
                 sql(f"""
@@ -169,7 +175,9 @@ _LATENCY = Row(
         ),
         Panel(
             title="p95 by stage",
-            means="Time in one step of the pipeline. compute is Triton with its queue; fair_queue exists only when somebody waited.",
+            means=(
+                "Time in one step of the pipeline. compute is Triton with its queue; fair_queue exists only when somebody waited."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql(
@@ -218,7 +226,10 @@ _QUEUES = Row(
     panels=(
         Panel(
             title="Waiting",
-            means="Requests in flight, those that wait for a slot (fair queue), and those queued in Triton. Growing without end: add a replica.",
+            means=(
+                "Requests in flight, those that wait for a slot (fair queue), and those queued in Triton. "
+                "Growing without end: add a replica."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql("sum(vla_in_flight_requests)", "in flight"),
@@ -239,7 +250,9 @@ _QUEUES = Row(
         ),
         Panel(
             title="Batch size",
-            means="Requests that Triton put into one run of the model, by policy. 1 under load means that batching does not happen.",
+            means=(
+                "Requests that Triton put into one run of the model, by policy. 1 under load means that batching does not happen."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql(

@@ -1,4 +1,4 @@
-"""The Policies dashboard: one policy's versions beside each other, so that a new one can be held against the one that most robots have."""
+"""The Policies dashboard: one policy's versions beside each other, the new one against the one that most robots have."""
 
 from dashboards.boards import traffic
 from dashboards.boards.board import Board, Column, Kind, Panel, Row, Variable, above, below, promql, sql
@@ -22,7 +22,8 @@ def _course(value: str) -> str:
 
 
 _FIGURES = f"""
-    SELECT version, count(*) AS requests, {_share("status = 'success'")} AS answered_pct, {_share("status = 'refused'")} AS refused_pct,
+    SELECT version, count(*) AS requests, {_share("status = 'success'")} AS answered_pct,
+           {_share("status = 'refused'")} AS refused_pct,
            {_share("status IN ('timeout', 'error')")} AS failed_pct, {_share("decision IN ('clamp', 'truncate')")} AS changed_pct,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) AS p50_ms,
            percentile_cont(0.99) WITHIN GROUP (ORDER BY latency_ms) AS p99_ms,
@@ -56,14 +57,17 @@ _BESIDE = Row(
         ),
         Panel(
             title="Canary against stable",
-            means="Each other version less the busiest one: points of per cent, milliseconds, and score. Red is worse by enough to stop.",
+            means=(
+                "Each other version less the busiest one: points of per cent, milliseconds, and score. Red is "
+                "worse by enough to stop."
+            ),
             kind=Kind.TABLE,
             asks=(
                 sql(f"""
                     WITH versions AS ({_FIGURES}), stable AS (SELECT * FROM versions ORDER BY requests DESC, version LIMIT 1)
                     SELECT v.version, s.version AS stable, v.requests, v.answered_pct - s.answered_pct AS answered,
-                           v.refused_pct - s.refused_pct AS refused, v.failed_pct - s.failed_pct AS failed, v.p50_ms - s.p50_ms AS p50,
-                           v.p99_ms - s.p99_ms AS p99, v.safety_score - s.safety_score AS safety_score
+                           v.refused_pct - s.refused_pct AS refused, v.failed_pct - s.failed_pct AS failed,
+                           v.p50_ms - s.p50_ms AS p50, v.p99_ms - s.p99_ms AS p99, v.safety_score - s.safety_score AS safety_score
                     FROM versions v CROSS JOIN stable s WHERE v.version <> s.version ORDER BY v.version DESC
                 """),
             ),

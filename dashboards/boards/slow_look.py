@@ -68,7 +68,10 @@ BEHIND = Row(
     panels=(
         Panel(
             title="Usage events that wait",
-            means="In the stream, and in spools on disk while Redis is away. Nothing is lost while they wait; above 10,000 the recorder is stuck.",
+            means=(
+                "In the stream, and in spools on disk while Redis is away. Nothing is lost while they wait; "
+                "above 10,000 the recorder is stuck."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql("max(vla_stream_length)", "stream"),
@@ -81,7 +84,10 @@ BEHIND = Row(
         ),
         Panel(
             title="Recorder's delay",
-            means="From a request to its row, and the age of the oldest event without one. Above 60 s invoices and limits lag behind.",
+            means=(
+                "From a request to its row, and the age of the oldest event without one. Above 60 s invoices "
+                "and limits lag behind."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql("max(vla_recorder_lag_seconds)", "lag"),
@@ -121,7 +127,9 @@ BEHIND = Row(
         ),
         Panel(
             title="Messages out, per minute",
-            means="E-mails and webhooks by how an attempt ended. dead needs a person: `vlaapi mails list`, `vlaapi webhooks list`.",
+            means=(
+                "E-mails and webhooks by how an attempt ended. dead needs a person: `vlaapi mails list`, `vlaapi webhooks list`."
+            ),
             kind=Kind.SERIES,
             asks=(
                 promql(f"60 * (sum(rate(vla_mails_total[{traffic.WINDOW}])) or vector(0))", "mails"),

@@ -5,7 +5,7 @@ Each embedded server can be replaced: by another program (`VLA_…_BIN`, `VLA_TR
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Children run in folders of their own, so a path that is relative to the caller's has to be made whole here.
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+Networks = Annotated[
+    str, AfterValidator(lambda text: ",".join(str(ip_network(part.strip())) for part in text.split(",") if part.strip()))
+]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -32,6 +35,9 @@ class EmbeddedSettings(BaseModel):
     port: PortNumber = Field(default=8080, description="Port nginx listens on.")
     door_key_per_s: int = Field(default=200, ge=1, description="Requests per second nginx lets through for one API key.")
     door_address_per_s: int = Field(default=1000, ge=1, description="Requests per second nginx lets through from one address.")
+    admin_networks: Networks = Field(
+        default="127.0.0.0/8,::1/128", description="Networks (CIDR, separated by commas) from which /admin/ can be reached."
+    )
 
     # Ports of the servers behind it, all on loopback
     postgres_port: PortNumber = Field(default=15432, description="Port of the embedded PostgreSQL.")
@@ -53,6 +59,11 @@ class EmbeddedSettings(BaseModel):
     nginx_bin: Place | None = Field(default=None, description="An nginx program; else the one on PATH, else the wheel's.")
     triton_venv: Place = Field(default=ROOT / ".venv-triton", description="Environment that holds nvidia-pytriton and numpy < 2.")
     triton_bin: Place | None = Field(default=None, description="A tritonserver program with its own backends.")
+
+    @property
+    def operator_networks(self) -> tuple[str, ...]:
+        """`admin_networks`, one by one."""
+        return tuple(filter(None, self.admin_networks.split(",")))
 
 
 def load_embedded(environment: Mapping[str, str]) -> EmbeddedSettings:

@@ -204,4 +204,5 @@ def _door(site: Site, control: Settings) -> Door:
         address_per_s=site.settings.door_address_per_s,
         errors_url=f"{control.public_url.rstrip('/')}/errors",
         trusted_proxies=control.trusted_networks,
+        operators=site.settings.operator_networks,
     )

@@ -6,6 +6,7 @@ polite, known or safe is the caller's business. Words outside the vocabulary bec
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from export.contract.facts import Instruction
 from export.contract.manifest import ManifestError
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>$")  # any byte can be said
+_REMEMBERED = 1024  # sentences
 _RARE = "zqxj \u2603 \U0001f9be \uffff"  # what few vocabularies hold: becomes the unknown token or bytes
 
 
@@ -42,9 +44,16 @@ class InstructionTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._refuse_special_template()
         self._refuse_padding_that_can_be_said()
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
 
     def ids(self, text: str) -> NDArray[np.int64]:
-        """(max_tokens,) int64, padded on the right with `pad_id`. Raises InstructionTooLong; never cuts."""
+        """(max_tokens,) int64, read-only, padded on the right with `pad_id`. Raises InstructionTooLong; never cuts.
+
+        An episode says the same words with every frame, so the last sentences are remembered, in memory only.
+        """
+        return self._remembered(text)
+
+    def _ids(self, text: str) -> NDArray[np.int64]:
         spec = self._spec
         if len(text) > spec.max_chars:
             raise InstructionTooLong(length=len(text), limit=spec.max_chars, unit="characters")
@@ -53,6 +62,7 @@ class InstructionTokenizer:
             raise InstructionTooLong(length=len(found), limit=spec.max_tokens, unit="tokens")
         padded = np.full(spec.max_tokens, spec.pad_id, dtype=np.int64)
         padded[: len(found)] = found
+        padded.setflags(write=False)
         return padded
 
     def _prompt(self, text: str) -> list[int]:

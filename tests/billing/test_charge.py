@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.charge import monthly_charge_cents, round_cents
+from billing.charge import month_to_date_cents, monthly_charge_cents, round_cents
 from billing.tiers import Tier, tier_terms
+from tests.billing.making import whole_month
 
 COUNTS = st.integers(min_value=0, max_value=10**9)
 
@@ -44,3 +45,16 @@ def test_half_a_cent_is_rounded_away_from_zero(amount: str, cents: int) -> None:
 @given(st.decimals(min_value=-(10**9), max_value=10**9, places=6))
 def test_rounding_moves_by_half_a_cent_at_most(amount: Decimal) -> None:
     assert abs(round_cents(amount) - amount) <= Decimal("0.5")
+
+
+def test_a_month_to_date_counts_the_commitment_what_is_beyond_it_and_the_discount() -> None:
+    """10 % off 2,500.00 fee + 1,000 committed at 1 cent + 500 more at 2 cents."""
+    own = {"committed_requests": 1_000, "overage_per_request_cents": Decimal(2), "discount_basis_points": 1_000}
+    terms = whole_month(Tier.ENTERPRISE, **own).terms
+    assert month_to_date_cents(terms, 1_500) == 252_000 - 25_200
+    assert month_to_date_cents(terms, 0) == 251_000 - 25_100
+
+
+def test_a_month_to_date_of_less_than_nothing_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="-1"):
+        month_to_date_cents(whole_month().terms, -1)

@@ -82,3 +82,8 @@ def test_a_credit_note_on_an_invoice_without_revenue_is_on_fees() -> None:
 
 def test_a_discount_on_nothing_is_on_fees() -> None:
     assert ledger.finalized([line(LineKind.DISCOUNT, -5), line(LineKind.CARRIED, 5)])[Account.REVENUE_FEES] == 5
+
+
+def test_a_void_invoice_leaves_nothing_on_any_account() -> None:
+    final = ledger.finalized(lines(300, 100, 40))
+    assert added(final, ledger.void(final)) == {}

@@ -64,3 +64,7 @@ def test_a_change_written_in_tokyo_holds_at_the_same_instant() -> None:
 def test_a_day_overlaps_the_parts_that_share_it() -> None:
     parts = segments([subscription(1, on(1)), subscription(2, on(16, 12))], LISTED, MONTH)
     assert [len(at(parts, date(2026, 11, day))) for day in (1, 15, 16, 17, 30)] == [1, 1, 2, 1, 1]
+
+
+def test_without_a_subscription_a_month_has_no_parts() -> None:
+    assert segments([], LISTED, MONTH) == ()

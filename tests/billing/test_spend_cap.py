@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,3 +87,32 @@ def test_no_months_invoice_is_above_the_cap_however_its_requests_fell(
     metered = [Metered(segment=part, quantity=count) for part, count in zip(parts, [*quantities, left], strict=True)]
     invoice = sum(line.amount_cents for line in rate(date(2026, 11, 1), parts, metered))
     assert invoice <= max(cap, unused)
+
+
+def test_a_cap_is_on_what_is_paid_after_the_discount() -> None:
+    """A tenth off: 3,000.00 before it are 2,700.00 after it, of which 2,500.00 are the fee."""
+    most = most_billable(270_000, fixed_cents=250_000, per_request_cents=Decimal(1), discount_basis_points=1_000)
+    assert most == 50_000
+
+
+@pytest.mark.parametrize("cap_cents", [1, 2, 5, 50])
+@pytest.mark.parametrize("basis_points", [1, 3_333, 5_000, 9_999])
+def test_rounding_of_the_discount_never_lets_a_cent_through(cap_cents: int, basis_points: int) -> None:
+    most = most_billable(cap_cents, fixed_cents=0, per_request_cents=Decimal(1), discount_basis_points=basis_points)
+    assert most is not None
+    assert charge(most, 0, Decimal(1), 0, basis_points) <= cap_cents < charge(most + 1, 0, Decimal(1), 0, basis_points)
+
+
+def test_a_month_in_two_parts_counts_the_dearer_price_for_all_of_it() -> None:
+    """2,500.00 and 1,000.00 for half a month each; 5,000.00 leave 3,250.00 less a cent a part, at 2 cents a request."""
+    history = [
+        subscription(1, per_request_cents=Decimal(1)),
+        subscription(16, per_request_cents=Decimal(2), monthly_cents=100_000),
+    ]
+    parts = segments(history, price_versions(), date(2026, 11, 1))
+    assert most_billable_in(500_000, parts) == (500_000 - 125_000 - 50_000 - 2) // 2
+
+
+def test_a_month_in_one_part_is_exact() -> None:
+    (part,) = segments([subscription(1)], price_versions(), date(2026, 11, 1))
+    assert most_billable_in(286_450, [part]) == 36_450

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.tiers import Tier, tier_terms
+from billing.tiers import Tier, tier_terms, trial_limits
 
 SHOWN = [
     # tier, price $/month, $/request, per minute, per day, per month, quota that usage is shown against
@@ -30,3 +30,10 @@ def test_every_tier_has_terms() -> None:
 @pytest.mark.parametrize("tier", [Tier.FREE, Tier.PRO])
 def test_a_whole_minute_may_be_sent_at_once_on_free_and_pro(tier: Tier) -> None:
     assert tier_terms()[tier].concurrency >= tier_terms()[tier].per_minute
+
+
+def test_test_keys_have_limits_below_those_of_every_tier() -> None:
+    trial = trial_limits()
+    lowest = tier_terms()[Tier.FREE]
+    assert (trial.per_minute, trial.per_day, trial.per_month) <= (lowest.per_minute, lowest.per_day, 10_000)
+    assert 0 < trial.concurrency <= lowest.concurrency

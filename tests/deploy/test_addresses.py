@@ -39,7 +39,7 @@ async def _ready(client: httpx.AsyncClient) -> None:
 
 
 @contextmanager
-def door(folder: Path, socket: Path, **changes: tuple[str, ...]) -> Iterator[httpx.Client]:
+def door(folder: Path, socket: Path, trusted_proxies: tuple[str, ...] = ()) -> Iterator[httpx.Client]:
     """nginx as `make up` runs it, and a client of it."""
     folder.mkdir()
     plan = Door(
@@ -53,7 +53,7 @@ def door(folder: Path, socket: Path, **changes: tuple[str, ...]) -> Iterator[htt
         key_per_s=1000,
         address_per_s=1000,
         errors_url="http://127.0.0.1/errors",
-        **changes,
+        trusted_proxies=trusted_proxies,
     )
     with (
         running(nginx(plan, environment=ENVIRONMENT), log=folder / "nginx.log"),

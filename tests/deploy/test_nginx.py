@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control_plane.errors import ERRORS
+from control_plane.identity.api_key import mint_key
 from deploy.embedded.binaries import program
-from deploy.embedded.nginx import Door, nginx, render_conf, system_nginx
+from deploy.embedded.nginx import Built, Door, built_with, nginx, render_conf, system_nginx
 from deploy.embedded.server import NotReadyError, Server
 from tests.conftest import ENVIRONMENT, free_port, running
 
@@ -112,8 +113,9 @@ def _is_our_error(answer: tuple[int, dict[str, str], Any], code: str) -> bool:
 
 @pytest.mark.parametrize("has_stub_status", [False, True])
 def test_the_rendered_configuration_is_valid(door: Door, tmp_path: Path, has_stub_status: bool) -> None:
-    text = render_conf(replace(door, folder=tmp_path), has_stub_status=has_stub_status)
-    if has_stub_status and "stub_status" not in subprocess.run([door.program, "-V"], capture_output=True, text=True).stderr:
+    built = built_with(door.program)
+    text = render_conf(replace(door, folder=tmp_path), Built(version=built.version, has_stub_status=has_stub_status))
+    if has_stub_status and not built.has_stub_status:
         text = text.replace("stub_status;", "return 200;")
     conf = tmp_path / "nginx.conf"
     conf.write_text(text)
@@ -153,12 +155,83 @@ def test_a_slow_body_gets_the_408_of_the_api_process(open_door: Door) -> None:
         assert line.recv(64).startswith(b"HTTP/1.1 408 ")
 
 
-def test_one_key_that_floods_is_429_and_another_is_not(open_door: Door) -> None:
-    answers = [_ask(open_door, "GET", "/x", Authorization="Bearer flood") for _ in range(8)]
+def test_one_key_that_floods_is_429_however_it_is_spelt_and_another_is_not(open_door: Door) -> None:
+    key = mint_key()
+    spellings = ("Bearer", "bearer ", "Api-Key", "API-KEY")
+    answers = [_ask(open_door, "GET", "/x", Authorization=f"{spellings[number % 4]} {key}") for number in range(8)]
     assert answers[0][0] == 200
     assert _is_our_error(answers[-1], "minute_limit")
     assert answers[-1][1]["Retry-After"] == "1"
-    assert _ask(open_door, "GET", "/x", Authorization="Bearer calm")[0] == 200
+    assert _ask(open_door, "GET", "/x", Authorization=f"Bearer {mint_key()}")[0] == 200
+
+
+def test_what_is_no_key_counts_for_its_address_only(open_door: Door) -> None:
+    answers = [_ask(open_door, "GET", "/x", Authorization="Bearer nothing-like-a-key") for _ in range(8)]
+    assert [status for status, _, _ in answers] == [200] * 8
+
+
+def test_no_process_of_nginx_keeps_a_key(door: Door, server_folder: Path) -> None:
+    """The zones are memory that all its processes share; a dump of it must give nobody a key."""
+    logging = replace(door, folder=server_folder / "nginx whose memory is read", port=free_port(), key_per_s=1)
+    key = mint_key()
+    with running(nginx(logging, environment=ENVIRONMENT), log=server_folder / "nginx-memory.log"):
+        pid = int((logging.folder / "nginx.pid").read_text())
+        for _ in range(6):
+            _ask(logging, "GET", "/x", Authorization=f"Bearer {key}")
+        shared = _shared_memory(pid)
+    assert f"live.{key[9:13]}.{key[-6:]}".encode() in shared  # it is counted there …
+    assert key[13:-6].encode() not in shared  # … and the rest of it is not
+
+
+def _shared_memory(pid: int) -> bytes:
+    """What is in the zones of that nginx: its writable mappings that no file stands behind and that children share."""
+    found = b""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            if rights == "rw-s":
+                start, end = (int(part, 16) for part in span.split("-"))
+                memory.seek(start)
+                found += memory.read(end - start)
+    return found
+
+
+def test_operators_pages_are_for_their_networks_only(open_door: Door, server_folder: Path) -> None:
+    assert _ask(open_door, "GET", "/admin/v1/customers")[0] == 200
+    for disguise in ("//admin/v1/customers", "/x/../admin/v1/customers", "/%61dmin/v1/customers"):
+        assert _ask(open_door, "GET", disguise)[0] == 200  # the same place …
+    elsewhere = replace(open_door, folder=server_folder / "nginx for operators", port=free_port(), operators=("192.0.2.0/24",))
+    with running(nginx(elsewhere, environment=ENVIRONMENT), log=server_folder / "nginx-operators.log"):
+        for path in ("/admin/v1/customers", "//admin/v1/customers", "/x/../admin/v1/customers", "/%61dmin/v1/customers"):
+            assert _is_our_error(_ask(elsewhere, "GET", path), "not_found")  # … and as closed
+    # Through a proxy that nobody trusts, everybody would look like this machine.
+    assert _is_our_error(_ask(open_door, "GET", "/admin/v1/customers", X_Forwarded_For="203.0.113.9"), "not_found")
+
+
+def test_the_documentation_is_served_when_it_is_there(open_door: Door, server_folder: Path) -> None:
+    assert _is_our_error(_ask(replace(open_door, docs=server_folder / "none"), "GET", "/docs/none.html"), "not_found")
+    site = server_folder / "site of tests"
+    (site / "pricing").mkdir(parents=True)
+    (site / "pricing" / "index.html").write_text("<h1>Prices</h1>")
+    (site / "look.css").write_text("h1 {}")
+    serving = replace(open_door, folder=server_folder / "nginx with pages", port=free_port(), docs=site)
+    with running(nginx(serving, environment=ENVIRONMENT), log=server_folder / "nginx-docs.log"):
+        page = _raw(serving, "/docs/pricing/")
+        assert (page.status, page.headers["Content-Type"], page.headers["X-Frame-Options"]) == (200, "text/html", "DENY")
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert _raw(serving, "/docs/look.css").headers["Content-Type"] == "text/css"
+        assert _raw(serving, "/docs").headers["Location"] == "/docs/"
+        assert _is_our_error(_ask(serving, "GET", "/docs/../../etc/passwd"), "invalid_body")
+        assert _is_our_error(_ask(serving, "GET", "/docs/"), "not_found")  # a folder without a page is not listed
+
+
+def _raw(door: Door, path: str) -> HTTPResponse:
+    connection = HTTPConnection("127.0.0.1", door.port.number, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse()
+    finally:
+        connection.close()
 
 
 def test_metrics_are_for_this_machine_only(open_door: Door) -> None:
@@ -167,15 +240,17 @@ def test_metrics_are_for_this_machine_only(open_door: Door) -> None:
 
 
 def test_the_access_log_has_json_and_no_secret(open_door: Door, server_folder: Path) -> None:
-    folder = server_folder / "nginx with a log"
+    folder, key = server_folder / "nginx with a log", mint_key()
     logging = replace(open_door, folder=folder, access_log=server_folder / "access-of-one.log", port=free_port())
     with running(nginx(logging, environment=ENVIRONMENT), log=server_folder / "nginx-logging.log"):
-        _ask(logging, "GET", "/marked?key=in-the-query", Authorization="Bearer in-the-head")
+        _ask(logging, "GET", "/marked?key=in-the-query", Authorization=f"Bearer {key}")
     text = logging.access_log.read_text()  # whole only now: nginx logs after it has answered
     (line,) = [json.loads(line) for line in text.splitlines()]
     assert (line["path"], line["status"], line["upstream_status"]) == ("/marked", 200, "200")
     assert "in-the-query" not in text
-    assert "in-the-head" not in text
+    assert line["key"] == key[:13]  # what lists of keys show, too
+    assert key[13:] not in text
+    assert key[-6:] not in text
 
 
 def test_when_every_process_is_away_it_is_503_in_our_shape(door: Door, server_folder: Path) -> None:

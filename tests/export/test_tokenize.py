@@ -124,3 +124,10 @@ def test_a_file_that_is_no_tokenizer_is_refused(text: str | None, tmp_path: Path
         (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(ManifestError, match=r"tokenizer\.json"):
         InstructionTokenizer(tmp_path, SPEC)
+
+
+def test_what_is_remembered_cannot_be_written_over(tokenizer: InstructionTokenizer) -> None:
+    found = tokenizer.ids("pick up red cube")
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 7
+    assert tokenizer.ids("pick up red cube") is found

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from safety.action_space import ActionKind
+from safety.context import Context, RobotState
 from safety.guard import Guard
 from safety.profile import Preset, load_profile
 from safety.verdict import Decision, RuleStatus
@@ -83,6 +84,49 @@ def test_both_name_the_same_steps_as_too_fast_and_bring_the_fastest_joint_to_its
     too_fast = np.abs(raw[rows, worst]) > speed[worst]
     assert ours[rows, worst][too_fast] == pytest.approx(theirs[rows, worst][too_fast], rel=1e-5)
     assert (np.abs(ours) <= speed).all()
+
+
+HOME = np.array([0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398])
+AT_HOME = Context(state=RobotState(q=tuple(HOME)))
+
+
+def positions(speeds: Array) -> Array:
+    """(T, 7) targets from home, as Franka's joint position interface is given them: it watches their differences at 1 kHz."""
+    return HOME + np.cumsum(speeds, axis=0) / KHZ
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_targets_that_frankas_limiter_made_move_as_fast_as_they_do_there(seed: int) -> None:
+    """C1's figure is the fastest step of what the limiter let through, the one from the state to the first target included.
+
+    Franka's library keeps a thousandth away from its limits, and so does this: float32 alone makes 1e-5 of the speed at 1 kHz.
+    """
+    guard = Guard(PANDA, Preset.MANUFACTURER, joint_space(ActionKind.JOINT_ABS, control_hz=KHZ, has_gripper=False))
+    speed, acceleration, jerk = limits()
+    limited = franka_limited(velocities(seed), 0.999 * speed, acceleration, jerk)
+    verdict = guard.check(positions(limited), AT_HOME)
+    measured = rule(verdict, "C1.joint_velocity")
+    assert measured.status in {RuleStatus.PASSED, RuleStatus.WARNED}
+    worst = np.unravel_index((np.abs(limited) / speed).argmax(), limited.shape)
+    assert measured.value == pytest.approx(abs(limited[worst]), rel=1e-3)
+    assert measured.limit == pytest.approx(speed[worst[1]], rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_target_too_far_is_brought_to_the_same_speed_as_by_frankas_limiter(seed: int) -> None:
+    """One step of twice the speed or more for a joint drawn at random; both limiters leave exactly its limit."""
+    random, speed = np.random.default_rng(seed), limits()[0]
+    joint, factor = random.integers(7), random.uniform(1.1, 3.0)
+    raw = np.zeros((200, 7))
+    raw[7, joint] = factor * speed[joint]
+    guard = Guard(PANDA, Preset.MANUFACTURER, joint_space(ActionKind.JOINT_ABS, control_hz=KHZ, has_gripper=False))
+    verdict = guard.check(positions(raw), AT_HOME)
+    assert verdict.decision is Decision.CLAMP
+    assert rule(verdict, "C1.joint_velocity").status is RuleStatus.CLAMPED
+    ours = np.diff(np.vstack([HOME, verdict.actions.astype(np.float64)]), axis=0) * KHZ
+    theirs = np.clip(raw, -speed, speed)
+    assert ours[7, joint] == pytest.approx(theirs[7, joint], rel=1e-3)
+    assert (np.abs(ours) <= speed * (1 + 1e-3)).all()
 
 
 def _smooth(random: np.random.Generator, steps: int, width: int, largest: Array | float) -> Array:
