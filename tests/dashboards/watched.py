@@ -1,4 +1,4 @@
-"""A whole service with customers, money and traffic, and a Prometheus that watches it every second by the product's own rules.
+"""A whole service with customers, money and traffic, watched by its own Prometheus and by the product's own rules.
 
 The service is `vlaapi up` with a state folder of its own. Two things are not traffic: the rows of a second policy version (one is
 shipped), and the GPUs (`gpu_metrics.txt`, served as the exporter would).
@@ -6,8 +6,7 @@ shipped), and the GPUs (`gpu_metrics.txt`, served as the exporter would).
 
 import asyncio
 import http.server
-import os
-import shutil
+import json
 import subprocess
 import sys
 import threading
@@ -22,9 +21,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
-import pytest
 
-from benchmarks.stack import Stack, free_ports
+from benchmarks.stack import Stack
 from control_plane.db import create_engine
 from control_plane.revenue.open_month import refresh
 from control_plane.usage.request_id import mint_at
@@ -38,6 +36,7 @@ _LAST_TO_COME = (
     "vla_stream_length",
     "vla_batch_size",
     "slo:sli_error:ratio_rate30d",
+    "DCGM_FI_DEV_GPU_TEMP",
 )
 GPU_METRICS = Path(__file__).with_name("gpu_metrics.txt")
 
@@ -51,31 +50,12 @@ class Watched:
     until: datetime
 
 
-def prometheus_program() -> str:
-    """Its path, or the test is skipped."""
-    found = os.environ.get("VLA_PROMETHEUS_BIN") or shutil.which("prometheus")
-    if found is None:
-        pytest.skip("no Prometheus here: install Debian's `prometheus` or set VLA_PROMETHEUS_BIN")
-    return found
-
-
-@contextmanager
-def prometheus(folder: Path, targets: dict[str, str]) -> Iterator[str]:
-    """A Prometheus that asks each target (host:port of a job's /metrics) every second; gives its address."""
-    program, (port,) = prometheus_program(), free_ports(1)
-    jobs = "".join(f"  - job_name: {name}\n    static_configs: [{{targets: ['{place}']}}]\n" for name, place in targets.items())
-    rules = ROOT / "deploy" / "prometheus" / "rules" / "*.yml"
-    config = folder / "prometheus.yml"
-    every = "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}"
-    config.write_text(f"{every}\nrule_files: ['{rules}']\nscrape_configs:\n{jobs}")
-    flags = (f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}")
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen([program, *flags, "--log.level=warn"], stdout=log, stderr=log)
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+def watch_gpus(stack: Stack, exporter: str) -> None:
+    """Tells the running Prometheus of one more target; it follows changes of such files by itself."""
+    targets = stack.state_dir / "prometheus" / "targets" / "gpu.yml"
+    aside = targets.with_suffix(".new")
+    aside.write_text(json.dumps([{"targets": [exporter]}]))
+    aside.rename(targets)
 
 
 @contextmanager
@@ -179,10 +159,11 @@ async def _ask(client: httpx.AsyncClient, key: str, picture: bytes, fields: dict
     return await client.post("/v1/inference", headers=headers, files={"image": ("a.png", picture)}, data=fields)
 
 
-async def watch(stack: Stack, prometheus_url: str, reader: str) -> Watched:
+async def watch(stack: Stack, reader: str) -> Watched:
     """Drives traffic until there is something to see in Prometheus and in PostgreSQL."""
+    prometheus = f"http://127.0.0.1:{stack.environment['VLA_PROMETHEUS_PORT']}"
     await do_business(database_of(stack))
-    async with httpx.AsyncClient(base_url=prometheus_url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=prometheus, timeout=20) as client:
 
         async def says(expr: str) -> bool:
             try:
@@ -200,4 +181,4 @@ async def watch(stack: Stack, prometheus_url: str, reader: str) -> Watched:
     await eventually(lambda: database.fetchval("SELECT count(*) >= 30 FROM requests"), every_s=0.3)
     await database.close()
     await asyncio.sleep(1.5)  # one more scrape and one more evaluation than the last thing waited for
-    return Watched(prometheus=prometheus_url, reader=reader, until=datetime.fromtimestamp(time.time(), UTC))
+    return Watched(prometheus=prometheus, reader=reader, until=datetime.fromtimestamp(time.time(), UTC))
