@@ -12,11 +12,7 @@ from tests.dashboards.watched import Watched, gpu_exporter, let_the_reader_in, w
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A service with traffic, watched by its own Prometheus, every second."""
-    settings = {
-        "VLA_PROMETHEUS_BIN": str(monitoring_program("prometheus")),
-        "VLA_SCRAPE_INTERVAL_S": "1",
-        "VLA_GPU_COST_CENTS_PER_H": "300",
-    }
+    settings = {"VLA_PROMETHEUS_BIN": str(monitoring_program("prometheus")), "VLA_SCRAPE_INTERVAL_S": "1"}
     with running_stack(tmp_path_factory.mktemp("watched") / "state", **settings) as stack, gpu_exporter() as gpu:
         watch_gpus(stack, gpu)
         reader = let_the_reader_in(stack)

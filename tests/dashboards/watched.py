@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ import httpx
 
 from benchmarks.stack import Stack
 from control_plane.db import create_engine
+from control_plane.revenue.costs import Costs, keep_costs
 from control_plane.revenue.open_month import refresh
 from control_plane.usage.request_id import mint_at
 from tests.conftest import ROOT
@@ -121,6 +123,8 @@ async def do_business(database_url: str) -> None:
         await use(database, customer, running, requests)
     for minutes in range(20):
         await _row_of_version_2(database, acme, now - timedelta(minutes=minutes))
+    async with engine.begin() as connection:  # as the worker does, a minute after it started
+        await keep_costs(connection, Costs(currency="USD", gpu_cents_per_h=Decimal(300), server_cents_per_h=Decimal(50)))
     await refresh(engine)
     await engine.dispose()
     await database.close()
