@@ -123,13 +123,13 @@ class AsyncStream:
             raise wire.turned_away(refused) from None
         except (*_BROKEN, asyncio.TimeoutError, InvalidHandshake) as error:
             raise wire.unreached(error) from None
-        async with AsyncExitStack() as unless_it_is_told:
-            unless_it_is_told.push_async_callback(socket.close)
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(socket.close)
             try:
                 self.metadata = wire.told_by(await asyncio.wait_for(socket.recv(), timeout_s)).get("metadata", {})
             except (*_BROKEN, asyncio.TimeoutError) as error:
                 raise wire.unreached(error) from None
-            unless_it_is_told.pop_all()
+            opened.pop_all()
         return _Line(socket)
 
 
