@@ -8,7 +8,7 @@ and `dashboards.open_to_reader()` is what both call. docs/DASHBOARDS.md names ev
 from alembic import op
 
 revision = "2026_11_27_dashboards"
-down_revision = "2026_11_27_dead_indexes"
+down_revision = "2026_11_27_data_policies"
 branch_labels = None
 depends_on = None
 
