@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tabletop.asking import Asks, Customer, Denied, InProcess
+from tabletop.contract import CONTROL_HZ
 from tabletop.curve import Point, draw
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.env import Settings, TabletopEnv
@@ -92,6 +93,9 @@ def evaluate(
     ] = None,
     unguarded: Annotated[bool, typer.Option("--unguarded", help="The same also without service and guard, to compare.")] = False,
     state: Annotated[bool, typer.Option(help="Send the robot's state.")] = True,
+    time_limit_s: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Robot time per episode: what takes longer has failed.")
+    ] = 12.0,
     seed: Annotated[int, typer.Option(help="The first scene.")] = FIRST_SEED,
     out: Annotated[Path, typer.Option(help="Folder for eval.json and, with several delays, delay.png.")] = OUT / "eval",
     url: Url = None,
@@ -100,19 +104,18 @@ def evaluate(
     """Closed-loop success through the API, like a customer: by task and colour, with latency and the guard's interventions."""
     try:
         delays = _delays(delay_ms)
-        doors = (through, *((Through.NOTHING,) if unguarded and through is not Through.NOTHING else ()))
-        overlaps = (overlap,) if overlap is not None else (True, False) if len(delays) > 1 else (True,)
-        settings = Settings(layout=layout, verbs=_verbs(task, layout), wording=wording, cameras=(FRONT,))
-        needs = any(door is not Through.NOTHING for door in doors)
+        doors = (through, Through.NOTHING) if unguarded and through is not Through.NOTHING else (through,)
+        steps = round(CONTROL_HZ * time_limit_s)
+        verbs = _verbs(task, layout)
         asked = Asked(
             policy=policy,
             episodes=episodes,
             seed=seed,
-            settings=settings,
+            settings=Settings(layout=layout, verbs=verbs, wording=wording, cameras=(FRONT,), max_steps=steps),
             doors=doors,
             delays_ms=delays,
-            overlaps=overlaps,
-            service=find(url, key) if needs else None,
+            overlaps=(overlap,) if overlap is not None else (True, False)[: len(delays)],
+            service=None if doors == (Through.NOTHING,) else find(url, key),
             has_state=state,
         )
         _evaluate(asked, out)
