@@ -5,7 +5,8 @@ drawn in `film` and `curve`.
 """
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +23,7 @@ from tabletop.contract import CONTROL_HZ
 from tabletop.curve import Point, draw
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.env import Settings, TabletopEnv
-from tabletop.episode import Manner, Moment, run
+from tabletop.episode import TICK_S, Manner, Moment, run
 from tabletop.film import Film, verdict_of
 from tabletop.instructions import UnknownTask, plain_instruction, understood
 from tabletop.render import RenderUnavailable
@@ -178,7 +179,7 @@ def demo(
             with _opened(through, service, "tabletop") as asks:
                 moments: list[Moment] = []
                 manner = Manner(deadline_ms=DEADLINE_MS)
-                outcome = run(env, asks, scene, manner, watch=moments.append, task=task, instruction=sentence)
+                outcome = run(env, asks, scene, manner, watch=_in_real_time(moments), task=task, instruction=sentence)
             film = Film(moments=moments, outcome=outcome)
     except _FAILURES as error:
         raise typer.Exit(_fail(error)) from None
@@ -189,6 +190,17 @@ def demo(
     answers = f"{int(latency.get('answers', 0))} answers, median {latency.get('round_trip_p50_ms', 0):.0f} ms"
     _say(f"“{sentence}” (scene {scene}): {verdict_of(outcome)}; {answers}; wrote {out / 'demo.gif'} and {out / 'demo.png'}")
     raise typer.Exit(0 if outcome.is_success else 1)
+
+
+def _in_real_time(moments: list[Moment]) -> Callable[[Moment], None]:
+    """Keeps each moment and lets its tenth of a second pass, so that the guard sees a robot at the rate that it says it has."""
+    began_s = time.monotonic()
+
+    def watch(moment: Moment) -> None:
+        moments.append(moment)
+        time.sleep(max(0.0, began_s + moment.step * TICK_S - time.monotonic()))
+
+    return watch
 
 
 def _scene_with(env: TabletopEnv, task: Task, seed: int | None) -> int:
