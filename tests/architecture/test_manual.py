@@ -39,7 +39,7 @@ def faults(page: str) -> Iterator[str]:
     for words in (found.split() for found in _OURS.findall(text_of(page))):
         if words[0] in EXPORT:
             continue
-        command = known.get(words[0])
+        command: Any = known.get(words[0])
         rest = words[1:]
         is_group = hasattr(command, "commands")
         if is_group and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
