@@ -29,7 +29,11 @@ class Done(Protocol):
 
 def add_to(commands: typer.Typer, places: Callable[[], Places], done: Done) -> None:
     """Adds them."""
+    _add_base(commands, places, done)
+    _add_log(commands, places, done)
 
+
+def _add_base(commands: typer.Typer, places: Callable[[], Places], done: Done) -> None:
     @commands.command("base")
     def base() -> None:
         """A base backup of the whole server, as PGUSER (else postgres) with PGPASSWORD (else the service's own password)."""
@@ -59,6 +63,8 @@ def add_to(commands: typer.Typer, places: Callable[[], Places], done: Done) -> N
 
         typer.echo(f"{done(there, unpack).id} is in {into}; start a server on it, with this environment")
 
+
+def _add_log(commands: typer.Typer, places: Callable[[], Places], done: Done) -> None:
     @commands.command("wal-push")
     def wal_push(path: Annotated[Path, typer.Argument(help="%p of archive_command.")]) -> None:
         """PostgreSQL's archive_command: keep one file of the write-ahead log."""
