@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from control_plane.backups.base_commands import add_to as add_base_commands
+from control_plane.backups.base_backup_commands import add_to as add_base_commands
 from control_plane.backups.dump import BackupRunningError, Source, dump
 from control_plane.backups.manifest import Kind, Manifest, began_at
 from control_plane.backups.places import Places, beside, chosen, opened

@@ -14,8 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from control_plane.backups.base import NO_SUCH_FILE, make_base, recovery_command, unpack_base
-from control_plane.backups.base_commands import instant_of
+from control_plane.backups.base_backup import NO_SUCH_FILE, make_base, recovery_command, unpack_base
+from control_plane.backups.base_backup_commands import instant_of
 from control_plane.backups.dump import Source
 from control_plane.backups.manifest import WAL
 from control_plane.backups.restore import RestoreRefusedError

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from control_plane.backups.base import NO_SUCH_FILE, make_base, recovery_command, unpack_base
+from control_plane.backups.base_backup import NO_SUCH_FILE, make_base, recovery_command, unpack_base
 from control_plane.backups.dump import Source
 from control_plane.backups.manifest import Kind, Manifest
 from control_plane.backups.places import Places, chosen
