@@ -1,7 +1,7 @@
 """Brings a backup back into an empty database, all or nothing, and refuses any other.
 
 One transaction: whatever ends it early (a damaged part, a full disk, a kill) leaves the database as empty as it was. Everything
-belongs to who restores. Grants come back where their role is; elsewhere `vlaapi dashboards login` makes the role and grants again.
+belongs to who restores. Grants come back where their role is; else `vlaapi dashboards login` makes the role and grants again.
 """
 
 from contextlib import aclosing
