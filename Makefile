@@ -114,6 +114,7 @@ migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
 	@$(BIN)/python -m deploy.nginx > deploy/nginx/nginx.conf
+	@$(BIN)/python -m tests.deploy.compose_file
 	@$(BIN)/python -m tests.safety.golden_verdicts
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
