@@ -71,6 +71,15 @@ oracles-lerobot: venv-lerobot ## Ask LeRobot's own ACT and SmolVLA again: rewrit
 	@for policy in act smolvla; do for older in "" $(LEROBOT)/older; do \
 	  PYTHONPATH=$$older $(LEROBOT)/bin/python -m tests.export.oracles.lerobot.$$policy tests/fixtures || exit 1; done; done
 
+MONITORING := .venv-monitoring
+$(MONITORING)/.ready: deploy/embedded/from_debian.py
+	@echo "· Prometheus and Alertmanager from the distribution's packages into $(MONITORING): some seconds"
+	@$(PYTHON) deploy/embedded/from_debian.py $(MONITORING)
+	@touch $@
+
+.PHONY: monitoring
+monitoring: $(MONITORING)/.ready ## Fetch Prometheus and Alertmanager (no root; nothing is installed): then `make up` starts them
+
 up: setup ## Start the whole service (DETACH=1: in the background)
 	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
 
@@ -82,7 +91,7 @@ status: ## What runs, where, and the demo key
 
 # The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
 # which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
-test: setup venv-export tensorrt-rtx ## Every test, with the real servers
+test: setup venv-export tensorrt-rtx monitoring ## Every test, with the real servers
 	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
 	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
 	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
@@ -134,4 +143,4 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
-	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi
+	rm -rf $(APP) $(TRITON) $(EXPORT) $(MONITORING) .vlaapi

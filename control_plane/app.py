@@ -99,7 +99,8 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
     engine = create_engine(
         str(settings.database_url), pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s
     )
-    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
+    is_away = metrics.breaker_open.labels("redis").set
+    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s, changed=is_away)
     authenticator = Authenticator(
         engine=engine,
         redis=redis,

@@ -139,6 +139,9 @@ class Settings(StoreSettings):
         default="",
         description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
     )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port on which a worker answers /metrics, where it runs apart from the API."
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
 
     @field_validator("trusted_proxies")

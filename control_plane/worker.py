@@ -43,11 +43,13 @@ from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import Consumer
+from control_plane.watching.duties import looks, serve_metrics
 from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
 STATEMENT_TIMEOUT_S = 30.0
+WATCH_TIMEOUT_S = 5.0  # what takes longer is away, for an operator
 RECONCILE_TIMEOUT_S = 600.0
 RECONCILE_AT = time(0, 10)
 RECONCILE_FIRST_AFTER_S = 60.0
@@ -145,6 +147,7 @@ def create_worker(settings: Settings) -> Worker:
     engine = create_engine(str(settings.database_url), pool_size=3, timeout_s=RECONCILE_TIMEOUT_S)
     # Apart, so that an hour of reconciling keeps no mail waiting.
     outbox_engine = create_engine(str(settings.database_url), pool_size=4, timeout_s=STATEMENT_TIMEOUT_S)
+    watch_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=WATCH_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -176,8 +179,23 @@ def create_worker(settings: Settings) -> Worker:
             repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
         ),
         "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
+        **_watching(settings, redis, watch_engine, metrics, log),
     }
-    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
+    engines = (outbox_engine, watch_engine)
+    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=engines)
+
+
+def _watching(
+    settings: Settings, redis: Redis, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger
+) -> dict[str, Duty]:
+    """What operators are alerted about."""
+    duties: dict[str, Duty] = {
+        name: partial(Repeated(look.step, name=name, log=log).run_every, look.every_s)
+        for name, look in looks(settings, engine, redis, metrics, log).items()
+    }
+    if settings.worker_metrics_port is not None:
+        duties["metrics"] = partial(serve_metrics, metrics, settings.worker_metrics_port)
+    return duties
 
 
 def _bookkeeping(

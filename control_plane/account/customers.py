@@ -11,6 +11,8 @@ from control_plane.account.key_examples import ISSUED
 from control_plane.account.keys import IssuedReport
 from control_plane.customers.verbs import (
     LIMITS,
+    MAX_CENTS,
+    MAX_DEADLINE_MS,
     CustomerSummary,
     NewCustomer,
     change_customer,
@@ -25,6 +27,8 @@ from control_plane.keys.verbs import NewKey
 from control_plane.operators.roles import Admin, Viewer
 
 _Count = Annotated[int, Meta(ge=1, le=2_000_000_000)]
+_Cents = Annotated[int, Meta(ge=0, le=MAX_CENTS)]
+_Deadline = Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)]
 _Text = Annotated[str, Meta(max_length=300)]
 
 
@@ -47,6 +51,8 @@ class CustomerReport(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsReport
     is_active: bool
     is_zero_retention: bool
+    spend_cap_cents: int | None  # what a UTC month may cost at most
+    deadline_ms: int | None  # of a request that names none; null: the service's
     created_at: datetime
 
 
@@ -65,7 +71,7 @@ class CustomerWish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
 
 
 class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The body of a PATCH: what is left out stays; a limit of null goes back to the tier's."""
+    """The body of a PATCH: what is left out stays; null: the tier's limit, no cap, the service's deadline."""
 
     tier: Tier | UnsetType = UNSET
     is_active: bool | UnsetType = UNSET
@@ -74,6 +80,8 @@ class CustomerChange(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw
     per_day: _Count | UnsetType | None = UNSET
     per_month: _Count | UnsetType | None = UNSET
     concurrency: _Count | UnsetType | None = UNSET
+    spend_cap_cents: _Cents | UnsetType | None = UNSET
+    deadline_ms: _Deadline | UnsetType | None = UNSET
 
 
 class NewCustomerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +151,8 @@ def customer_report(customer: CustomerSummary) -> CustomerReport:
         ),
         is_active=customer.is_active,
         is_zero_retention=customer.is_zero_retention,
+        spend_cap_cents=customer.spend_cap_cents,
+        deadline_ms=customer.deadline_ms,
         created_at=customer.created_at,
     )
 
@@ -155,6 +165,8 @@ CUSTOMER = {
     "limits": {"per_minute": 100, "per_day": 10_000, "per_month": 100_000, "concurrency": 16},
     "is_active": True,
     "is_zero_retention": False,
+    "spend_cap_cents": 500_000,
+    "deadline_ms": None,
     "created_at": "2026-11-27T18:30:00Z",
 }
 _PATH = "/admin/v1/customers"
@@ -190,7 +202,7 @@ OPERATOR_ENDPOINTS = (
         method="PATCH",
         path=f"{_PATH}/{{customer}}",
         name="change_customer",
-        summary="Another tier, limits, activation or retention",
+        summary="Another tier, limits, activation, retention, spend cap or deadline",
         serve=change,
         body_example={"tier": "enterprise", "per_minute": None},
         answer_example={"customer": CUSTOMER, "is_announced": True},

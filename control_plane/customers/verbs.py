@@ -134,11 +134,15 @@ async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> C
 
 
 async def change_customer(stores: Stores, customer_id: UUID, changes: Mapping[str, Any]) -> ChangedCustomer:
-    """Several things at once, or none of them: tier, is_active, is_zero_retention, and limits as in `set_limits`."""
+    """Several things at once, or none of them: tier, is_active, is_zero_retention, spend cap, deadline and the LIMITS."""
     known = {"is_active", "is_zero_retention"}
     values = {name: value for name, value in changes.items() if name in known} | _checked(changes)
     if "tier" in changes:
         values["tier"] = Tier(changes["tier"]).value
+    if "spend_cap_cents" in changes:
+        values["spend_cap_cents"] = _within("spend_cap_cents", changes["spend_cap_cents"], 0, MAX_CENTS)
+    if "deadline_ms" in changes:
+        values["deadline_ms"] = _within("deadline_ms", changes["deadline_ms"], 1, MAX_DEADLINE_MS)
     if not values:
         raise ApiError("missing_field", "say what to change.", param="customer")
     return await _change(stores, customer_id, values)
@@ -170,20 +174,12 @@ async def set_spend_cap(stores: Stores, customer_id: UUID, cap_cents: int | None
 
     What is spent is counted anew from the stores, so setting the same cap again heals a count that is too high.
     """
-    if cap_cents is not None and not 0 <= cap_cents <= MAX_CENTS:
-        raise ApiError("invalid_field", f"spend_cap_cents must be a whole number from 0 to {MAX_CENTS}.", param="spend_cap_cents")
-    changed = await _change(stores, customer_id, {"spend_cap_cents": cap_cents})
-    with suppress(*REDIS_AWAY):
-        await forget_spending(stores.redis, customer_id)
-    return changed
+    return await change_customer(stores, customer_id, {"spend_cap_cents": cap_cents})
 
 
 async def set_deadline(stores: Stores, customer_id: UUID, deadline_ms: int | None) -> ChangedCustomer:
     """How long requests may take that name no `deadline_ms`, from the next one on; None: as the service says."""
-    if deadline_ms is not None and not 1 <= deadline_ms <= MAX_DEADLINE_MS:
-        message = f"deadline_ms must be a whole number from 1 to {MAX_DEADLINE_MS}."
-        raise ApiError("invalid_field", message, param="deadline_ms")
-    return await _change(stores, customer_id, {"deadline_ms": deadline_ms})
+    return await change_customer(stores, customer_id, {"deadline_ms": deadline_ms})
 
 
 async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
@@ -207,6 +203,9 @@ async def _change(stores: Stores, customer_id: UUID, values: Mapping[str, object
             await record(connection, stores.by, _change_of("customer.change", customer_id, **told))
             keys = await connection.scalars(select(api_keys.c.digest).where(api_keys.c.customer_id == customer_id))
             digests = keys.all()
+    if "spend_cap_cents" in values:
+        with suppress(*REDIS_AWAY):
+            await forget_spending(stores.redis, customer_id)
     return ChangedCustomer(customer=_summary(row), is_announced=await announce(stores.redis, digests))
 
 
@@ -220,6 +219,12 @@ def _recorded(row: Row[Any]) -> dict[str, Any]:
 
 def _checked(overrides: Overrides) -> dict[str, int | None]:
     return {name: positive(overrides[name], field=name) for name in LIMITS if name in overrides}
+
+
+def _within(field_name: str, number: int | None, least: int, most: int) -> int | None:
+    if number is not None and not least <= number <= most:
+        raise ApiError("invalid_field", f"{field_name} must be a whole number from {least} to {most}.", param=field_name)
+    return number
 
 
 def _summary(row: Row[Any]) -> CustomerSummary:

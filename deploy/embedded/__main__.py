@@ -1,6 +1,7 @@
 """The commands of the one-command stack: up, down, status, logs. Thin: what they do is in run, state, status and screen."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Annotated, NoReturn
 
 import msgspec
 import typer
+from rich.console import Console
 
 from control_plane.settings import variable
 from deploy.embedded.run import REFUSALS, live
@@ -20,6 +22,7 @@ from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded
 from deploy.embedded.stack import Site
 from deploy.embedded.state import AlreadyRunningError, State, open_state, owned, owner_of
 from deploy.embedded.status import Phase, Status, end_leftovers, read_status
+from deploy.embedded.watch import watch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -134,7 +137,11 @@ def down() -> None:
 
 
 @app.command()
-def status(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    is_watching: Annotated[bool, typer.Option("--watch", help="Go on: the Operations numbers, live, until Ctrl-C.")] = False,
+) -> None:
     """What runs, where, and the demo customer's key. Exit status 3 when it is not running."""
     root = _root()
     pid = owner_of(root)
@@ -144,6 +151,10 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="For programs
             json.dumps({"state": "stopped", "url": None, "demo_key": None, "servers": {}}) if as_json else "vlaapi is not running"
         )
         raise typer.Exit(_NOT_RUNNING)
+    if is_watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(root, Console(), is_over=lambda: owner_of(root) is None)
+        return
     typer.echo(msgspec.json.encode(found).decode() if as_json else describe(found))
 
 

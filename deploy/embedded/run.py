@@ -57,7 +57,7 @@ class Life:
     def __init__(self, state: State, stack: Stack, show: Show) -> None:
         self._state, self._stack, self._show = state, stack, show
         self._began = time.monotonic()
-        self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, servers={})
+        self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, notes=stack.notes, servers={})
         self._supervisor = Supervisor(stack.ranks, log_of=state.log, changed=self._tell)
 
     async def run(self) -> None:

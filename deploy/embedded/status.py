@@ -60,6 +60,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     demo_key: str | None = None
     ready_after_s: float | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()  # what is missing, and is done without
     servers: dict[str, ServerStatus]
 
 

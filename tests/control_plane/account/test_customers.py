@@ -76,3 +76,22 @@ async def test_dead_mails_are_found_and_sent_again(office: Office) -> None:
     again = (await office.ask("POST", f"/mails/{dead['id']}/replay", role=Role.SUPPORT)).json()
     assert (again["status"], again["attempts"]) == ("waiting", 0)
     assert (await read_lines(office.stores.engine, Filter(target=dead["id"]), limit=1))[0].action == "mail.replay"
+
+
+async def test_an_operator_caps_what_a_month_may_cost_and_takes_the_cap_away(office: Office) -> None:
+    made = (await office.ask("POST", "/customers", json=NEW)).json()["customer"]
+    path = f"/customers/{made['id']}"
+    assert (made["spend_cap_cents"], made["deadline_ms"]) == (None, None)
+    capped = (await office.ask("PATCH", path, json={"spend_cap_cents": 300_000, "deadline_ms": 200})).json()["customer"]
+    assert (capped["spend_cap_cents"], capped["deadline_ms"]) == (300_000, 200)
+    freed = (await office.ask("PATCH", path, json={"spend_cap_cents": None})).json()["customer"]
+    assert (freed["spend_cap_cents"], freed["deadline_ms"]) == (None, 200)
+    assert freed == (await office.ask("GET", path)).json()
+
+
+@pytest.mark.parametrize("change", [{"spend_cap_cents": -1}, {"spend_cap_cents": 10**12 + 1}, {"deadline_ms": 0}])
+async def test_an_impossible_cap_or_deadline_is_refused_by_name(office: Office, change: dict[str, int]) -> None:
+    made = (await office.ask("POST", "/customers", json=NEW)).json()["customer"]
+    refused = await office.ask("PATCH", f"/customers/{made['id']}", json=change)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, next(iter(change)))
+    assert (await office.ask("GET", f"/customers/{made['id']}")).json() == made
