@@ -1,8 +1,8 @@
-"""`make audit`: a bill of materials (CycloneDX) for every locked file, then the question whether what they pin has known faults.
+"""`make audit`: a bill of materials (CycloneDX) for every locked file, then whether what they pin has known faults.
 
-The first needs no network. The second asks a service on the internet; where that cannot be reached, or knows nothing, it is said and
-the exit status is 3, so that nobody takes silence for a clean bill. Exit status 1: there are known faults. Runs in the environment of
-requirements/audit.txt, so it imports nothing of ours.
+The first needs no network. The second asks a service on the internet; where that cannot be reached, or knows nothing, it is said
+and the exit status is 3, so that nobody takes silence for a clean bill. Exit status 1: there are known faults. Runs in the
+environment of requirements/audit.txt, so it imports nothing of ours.
 """
 
 import json
