@@ -86,6 +86,11 @@ up: setup ## Start the whole service (DETACH=1: in the background)
 down: ## Stop it
 	@$(BIN)/vlaapi down
 
+.PHONY: demo
+demo: setup venv-export ## Watch a simulated Franka do what you say, through the API (CUBE=green, or INSTRUCTION="put the red cube in the bowl")
+	@$(BIN)/vlaapi status >/dev/null || $(BIN)/vlaapi up --detach
+	@$(BIN)/vlaapi tabletop demo $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)",--cube "$(or $(CUBE),red)")
+
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
@@ -108,7 +113,7 @@ bench: setup ## Measure on real servers: CPU per request, added latency, rows re
 	@$(BIN)/python -m benchmarks
 
 bench-model: setup venv-export ## Measure the shipped policy on a Triton of its own; fail if it got worse (RECORD=1: a new baseline)
-	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 \
+	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 --episodes 20 \
 	  $(if $(RECORD),--record-baseline,--baseline) benchmarks/results/model_tabletop.json
 
 chaos: setup ## Kill every server in turn under load, for long, and count the rows

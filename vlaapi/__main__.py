@@ -63,7 +63,7 @@ def main() -> None:
         sys.exit(f"vlaapi: unknown command {words[0]!r}\n\n{_usage()}")
     python = _python(room)
     arguments = words if room.takes_word else words[1:]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "client"), os.environ.get("PYTHONPATH")]))
     os.execv(python, [python, "-m", room.module, *arguments])  # noqa: S606 -- a fixed table, no shell
 
 

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -122,14 +123,13 @@ class AsyncStream:
             raise wire.turned_away(refused) from None
         except (*_BROKEN, asyncio.TimeoutError, InvalidHandshake) as error:
             raise wire.unreached(error) from None
-        try:
-            self.metadata = wire.told_by(await asyncio.wait_for(socket.recv(), timeout_s)).get("metadata", {})
-        except (*_BROKEN, asyncio.TimeoutError) as error:
-            await socket.close()
-            raise wire.unreached(error) from None
-        except BaseException:
-            await socket.close()
-            raise
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(socket.close)
+            try:
+                self.metadata = wire.told_by(await asyncio.wait_for(socket.recv(), timeout_s)).get("metadata", {})
+            except (*_BROKEN, asyncio.TimeoutError) as error:
+                raise wire.unreached(error) from None
+            opened.pop_all()
         return _Line(socket)
 
 

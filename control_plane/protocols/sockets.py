@@ -27,6 +27,7 @@ from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call, Pipeline
 from control_plane.inference.trace import Trace
 from control_plane.protocols.doorway import CLIENT_GONE, Register, json_headers
+from control_plane.protocols.http_wire import data_policy_of
 from safety.wire import fallback_json
 
 METHOD = "WEBSOCKET"
@@ -92,7 +93,8 @@ class SocketDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         trace = Trace(route=self.path, outcome=CANCELLED)
-        authorization = dict(scope["headers"]).get(b"authorization")
+        headers = dict(scope["headers"])
+        authorization = headers.get(b"authorization")
         key = None if authorization is None else authorization.decode("latin-1")
         wire = self.wire(dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))))
         opened = await self.register.outcome(trace, self._open(key, wire))
@@ -104,7 +106,8 @@ class SocketDoor:
         try:
             await send({"type": "websocket.accept", "headers": [(b"x-request-id", trace.public_id.encode())]})
             await send(_message(hello))
-            talk = _Conversation(door=self, wire=wire, authorization=key, principal=principal, send=send)
+            policy = data_policy_of(headers)
+            talk = _Conversation(door=self, wire=wire, authorization=key, data_policy=policy, principal=principal, send=send)
             await talk.run(receive)
         finally:
             self.open_sockets[principal.customer_id] -= 1
@@ -153,6 +156,7 @@ class _Conversation:
     door: SocketDoor
     wire: Wire
     authorization: str | None
+    data_policy: str | None
     principal: Principal
     send: Send
     lanes: dict[str, _Lane] = field(default_factory=dict)
@@ -218,7 +222,7 @@ class _Conversation:
     async def _answer(self, frame: Frame) -> None:
         """One request from its admission to its reply; reported also when it is cancelled."""
         frame.trace.mark("waiting")
-        call = Call(trace=frame.trace, authorization=self.authorization, parse=frame.understand)
+        call = Call(trace=frame.trace, authorization=self.authorization, parse=frame.understand, data_policy=self.data_policy)
         try:
             answer = await self.door.register.outcome(frame.trace, self.door.pipeline.answer(call))
             if isinstance(answer, ApiError):

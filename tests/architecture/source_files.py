@@ -13,6 +13,7 @@ ROOMS = (
     "billing",
     "export",
     "tabletop",
+    "lerobot_v3",
     "deploy",
     "benchmarks",
     "scripts",
