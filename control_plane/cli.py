@@ -18,6 +18,7 @@ from control_plane.audit.record import By
 from control_plane.backups.commands import create_commands as create_backup_commands
 from control_plane.backups.places import Places
 from control_plane.customers.commands import commands as customers
+from control_plane.dashboards.commands import create_commands as create_dashboard_commands
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
@@ -86,6 +87,7 @@ app.add_typer(create_redis_commands(_database_url, _redis_url), name="redis")
 app.add_typer(mails, name="mails")
 app.add_typer(create_revenue_commands(_database_url), name="revenue")
 app.add_typer(create_billing_commands(_database_url), name="billing")
+app.add_typer(create_dashboard_commands(_database_url), name="dashboards")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 add_plan_commands(customers)

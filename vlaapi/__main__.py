@@ -39,6 +39,7 @@ WORDS: dict[str, Room] = {
         module="control_plane.cli", takes_word=True, environment=APP, help="what the business earns, as tables and a page"
     ),
     "billing": Room(module="control_plane.cli", takes_word=True, environment=APP, help="whether the books are true"),
+    "dashboards": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may read what dashboards show"),
     "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
     "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),
     "webhooks": Room(module="control_plane.cli", takes_word=True, environment=APP, help="deliveries to customers' webhooks"),
