@@ -96,7 +96,16 @@ def paired(pairs: int) -> dict[str, Any]:
 
 
 def _trains(stack: Stack) -> str:
-    words = ("--company-name", "Trains", "--email", "trains@example.com", "--tier", "enterprise", "--per-minute", "1000000")
+    words: tuple[str, ...] = (
+        "--company-name",
+        "Trains",
+        "--email",
+        "trains@example.com",
+        "--tier",
+        "enterprise",
+        "--per-minute",
+        "1000000",
+    )
     words += ("--per-day", "100000000", "--concurrency", "10000")
     made = json.loads(vlaapi("customers", "create", "--json", *words, environment=stack.environment))
     customer, agreed = made["customer"]["id"], ("train", "--given-by", "a benchmark")

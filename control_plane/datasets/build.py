@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from control_plane.capture.feedback import FeedbackOutcome, of_session
 from control_plane.capture.part import MANIFEST, Manifest, frames_in, manifest_in
 from control_plane.datasets import select
+from control_plane.datasets.built import Built
 from control_plane.datasets.select import Asked
 from control_plane.datasets.steps import Said, SkippedError, Taken, episodes_of, facts_of
 from control_plane.errors import ApiError
@@ -33,17 +33,6 @@ from lerobot_v3.writer import DatasetWriter
 TRAIN, HELD_OUT = "train", "held_out"
 MARKER = "dataset.json"
 Told = Callable[[int, int, int], None]  # episodes looked at, of how many, frames so far
-
-
-@dataclass(slots=True, kw_only=True)
-class Built:
-    """What came of it. `skipped` by reason."""
-
-    out: Path
-    episodes: Counter[str] = field(default_factory=Counter)
-    frames: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    is_rebuilt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

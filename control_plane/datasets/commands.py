@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from control_plane.capture.commands import with_objects
+from control_plane.datasets.built import Built
+from control_plane.datasets.select import Asked
 from control_plane.errors import ApiError
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines
 from control_plane.objects import ObjectStore
@@ -38,7 +40,6 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
     ) -> None:
         """A LeRobotDataset v3 of what customers opted in to: resumable, deduplicated, split by session."""
         from control_plane.datasets.build import build  # PyAV and pyarrow are slow to load, and only this command needs them
-        from control_plane.datasets.select import Asked
 
         asked = Asked(
             since=_instant("since", since),
@@ -58,20 +59,27 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
                     objects_url, lambda there: build(stores.engine, _required(there), asked, out, fps=fps, told=bar.tell)
                 ),
             )
-        frames, seconds = built.frames.total(), monotonic() - began
-        told = {
-            "out": str(out),
-            "episodes": dict(built.episodes),
-            "frames": dict(built.frames),
-            "skipped": dict(built.skipped),
-            "rebuilt": built.is_rebuilt,
-            "seconds": round(seconds, 1),
-            "frames per second": round(frames / seconds, 1),
-        }
-        if as_json:
-            print_json(told)
-        else:
-            print_lines({name: _words(value) if isinstance(value, dict) else value for name, value in told.items()})
+        _print(_told(built, seconds=monotonic() - began), as_json=as_json)
+
+
+def _print(told: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+    else:
+        print_lines({name: _words(value) if isinstance(value, dict) else value for name, value in told.items()})
+
+
+def _told(built: Built, *, seconds: float) -> dict[str, object]:
+    frames = built.frames.total()
+    return {
+        "out": str(built.out),
+        "episodes": dict(built.episodes),
+        "frames": dict(built.frames),
+        "skipped": dict(built.skipped),
+        "rebuilt": built.is_rebuilt,
+        "seconds": round(seconds, 1),
+        "frames per second": round(frames / seconds, 1),
+    }
 
 
 class _Bar:

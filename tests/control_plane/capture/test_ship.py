@@ -32,7 +32,7 @@ async def test_a_session_becomes_one_episode_with_the_bytes_as_they_came(house: 
     house.write(*samples)
     assert await house.shipper().step() == 6
     manifests = {manifest.session_id: manifest for manifest in await house.manifests()}
-    assert sorted(manifests) == ["ep-0", "ep-1"]
+    assert set(manifests) == {"ep-0", "ep-1"}
     one = manifests["ep-1"]
     assert (one.frames, one.is_whole, one.data_policy, one.org) == (3, True, "train", org_of(house.customer_id))
     assert one.summary.consents == [samples[0].terms.consent_id]

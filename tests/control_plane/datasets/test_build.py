@@ -11,7 +11,8 @@ from sqlalchemy import insert
 from control_plane.capture.deletion import Wanted, delete
 from control_plane.capture.sample import Sample
 from control_plane.capture.tables import feedback
-from control_plane.datasets.build import MARKER, Built, build
+from control_plane.datasets.build import MARKER, build
+from control_plane.datasets.built import Built
 from control_plane.datasets.select import Asked
 from control_plane.errors import ApiError
 from control_plane.identity.data_policy import DataPolicy
@@ -61,12 +62,12 @@ async def test_frames_actions_and_feedback_come_through(house: House, tmp_path: 
     assert (dataset.facts.fps, dataset.facts.robot_type) == (10, "franka_panda")
     assert [row.task for row in dataset.episodes] == ["pick up the red cube", "put it in the bowl"]
     one, two = (dataset.numbers(row) for row in dataset.episodes)
-    np.testing.assert_allclose(one["action"], [sample.action[0] for sample in first if sample.action], rtol=1e-6)
-    np.testing.assert_allclose(one["observation.state"], [sample.state for sample in first if sample.state], rtol=1e-6)
+    np.testing.assert_array_equal(one["action"], np.array([sample.action[0] for sample in first if sample.action], np.float32))
+    np.testing.assert_array_equal(one["observation.state"], np.array([sample.state for sample in first], np.float32))
     assert one["next.success"].tolist() == [False, False, False, True]
     assert two["next.success"].tolist() == [False] * 4
     assert two["is_correction"].tolist() == [False, True, False, False]
-    np.testing.assert_allclose(two["action"][1], corrected[0])
+    np.testing.assert_array_equal(two["action"][1], np.array(corrected[0], np.float32))
     greens = [int(frame[10, 10, 1]) for frame in dataset.frames(dataset.episodes[1], FRONT)]
     assert greens == pytest.approx([(20 + step) * 11 % 256 for step in range(4)], abs=8)
 
