@@ -10,6 +10,7 @@ depends_on = None
 
 def upgrade() -> None:
     _create_captured()
+    _create_parts_and_frames()
     _create_feedback_and_deletions()
     _create_datasets()
 
@@ -44,6 +45,9 @@ def _create_captured() -> None:
     op.execute("CREATE UNIQUE INDEX uq_captured_episodes_open ON captured_episodes (customer_id, session_key) WHERE state = 'open'")
     op.execute("CREATE INDEX ix_captured_episodes_customer_id_session_id ON captured_episodes (customer_id, session_id)")
     op.execute("CREATE INDEX ix_captured_episodes_keep_until ON captured_episodes (keep_until) WHERE state <> 'deleted'")
+
+
+def _create_parts_and_frames() -> None:
     op.execute("""
         CREATE TABLE captured_parts (
             key text NOT NULL,
