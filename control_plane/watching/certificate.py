@@ -7,6 +7,8 @@ worker in a thread.
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 _TIMEOUT_S = 5.0
@@ -25,7 +27,8 @@ def expires_at_s(url: str) -> float | None:
     trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     trusting.load_verify_locations(cadata=shown)
     try:
-        found = _handshake(place, trusting).getpeercert() or {}
+        with _line(place, trusting) as line:
+            found = line.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         if error.verify_code == _EXPIRED:
             return time.time()
@@ -37,13 +40,14 @@ def _shown(place: tuple[str, int]) -> str:
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
-    certificate = _handshake(place, blind).getpeercert(binary_form=True)
-    return ssl.DER_cert_to_PEM_cert(certificate or b"")
+    with _line(place, blind) as line:
+        return ssl.DER_cert_to_PEM_cert(line.getpeercert(binary_form=True) or b"")
 
 
-def _handshake(place: tuple[str, int], context: ssl.SSLContext) -> ssl.SSLSocket:
+@contextmanager
+def _line(place: tuple[str, int], context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
     with (
         socket.create_connection(place, timeout=_TIMEOUT_S) as plain,
         context.wrap_socket(plain, server_hostname=place[0]) as line,
     ):
-        return line
+        yield line

@@ -131,6 +131,14 @@ _MONEY = [
 
 _SERVERS = [
     *_one("TargetDown", "10m", 'up{job="node",instance="n"}', "0x20", "1x20", labels={"job": "node", "instance": "n"}),
+    *_one(
+        "TargetDown",
+        "20m",
+        'up{job="gpu",instance="g"}',
+        "1x5 0x30",
+        "0x30",  # it never was there: a machine without GPUs
+        labels={"job": "gpu", "instance": "g"},
+    ),
     *_one("ApiDown", "5m", 'up{job="api",instance="a"}', "0x20", "1x20", labels={"job": "api", "instance": "a"}),
     *_one(
         "TritonReplicaDown",

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from control_plane.cli import app as control
 from control_plane.errors import ERRORS
 from control_plane.inference.account import CANCELLED
 from control_plane.protocols import act, actions, openpi, rest, stream
+from deploy.embedded.__main__ import app as embedded
 from deploy.embedded.figures import FAULTS, GOOD, MOTIONS
 from deploy.embedded.settings import ROOT
 from tests.deploy.alert_cases import CASES, Case, together
@@ -119,6 +122,25 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert re.findall(r"^## (.+)$", page, re.M) == HEADINGS, name
         assert "\n    " in page, f"{name}: no command"
         assert rule["annotations"]["runbook_url"] == f"{{{{ $externalLabels.docs_url }}}}/runbooks/{name}.html"
+
+
+def test_the_commands_in_the_runbooks_exist() -> None:
+    known = words_of(get_command(control), "") | words_of(get_command(embedded), "")
+    pages = {path.name: path.read_text() for path in RUNBOOKS.glob("*.md")}
+    used = {
+        (name, found) for name, text in pages.items() for found in re.findall(r"vlaapi ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)", text)
+    }
+    missing = {(name, words) for name, words in used if words not in known and words.partition(" ")[0] not in {"logs"}}
+    assert missing == set()
+
+
+def words_of(command: Any, before: str) -> set[str]:
+    """Every command of a program with its words, such as `usage retry`."""
+    found = set()
+    for name, inner in getattr(command, "commands", {}).items():
+        words = f"{before} {name}".strip()
+        found |= {words} | words_of(inner, words)
+    return found
 
 
 def test_every_alert_says_who_is_told_and_what_happened() -> None:
