@@ -121,12 +121,13 @@ class _Job:
     writers: dict[str, DatasetWriter] = field(default_factory=dict)
 
     async def run(self, found: Sequence[Row[Any]], told: Told) -> None:
+        is_whole = False
         try:
             await self._take_all(found, told)
-        except BaseException:
-            for writer in self.writers.values():
+            is_whole = True
+        finally:
+            for writer in () if is_whole else self.writers.values():
                 writer.abandon()
-            raise
         for split, writer in self.writers.items():
             if len(writer):
                 await asyncio.to_thread(writer.finish)
