@@ -80,6 +80,18 @@ $(MONITORING)/.ready: deploy/embedded/from_debian.py
 .PHONY: monitoring
 monitoring: $(MONITORING)/.ready ## Fetch Prometheus and Alertmanager (no root; nothing is installed): then `make up` starts them
 
+DOCS := .venv-docs
+$(DOCS)/.ready: requirements/docs.txt
+	@echo "· what builds the documentation ($(DOCS)): some seconds"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.ready ## Build the documentation with the pricing page into build/site, strictly
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q -f deploy/docs/mkdocs.yml
+	@echo "build/site: nginx serves it under /docs/"
+
 up: setup ## Start the whole service (DETACH=1: in the background)
 	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
 
@@ -96,7 +108,7 @@ status: ## What runs, where, and the demo key
 
 # The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
 # which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
-test: setup venv-export tensorrt-rtx monitoring ## Every test, with the real servers
+test: setup venv-export tensorrt-rtx monitoring $(DOCS)/.ready ## Every test, with the real servers
 	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
 	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
 	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
@@ -132,6 +144,7 @@ golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 	@$(BIN)/python -m tests.architecture.customer_page
+	@$(BIN)/python -m dashboards.boards
 
 .PHONY: pin-images
 pin-images: ## Write the digest behind every image's tag (needs docker and the registries)
@@ -139,7 +152,7 @@ pin-images: ## Write the digest behind every image's tag (needs docker and the r
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
-	@cd requirements && for f in app embedded dev triton export audit; do \
+	@cd requirements && for f in app embedded dev triton export audit docs; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 	@cd requirements && for f in "triton-cpu" "triton-gpu" "triton-tensorrt --no-deps"; do set -- $$f; \
 	  ../.venv-lock/bin/uv pip compile -q $$2 --python-platform x86_64-manylinux_2_39 --python-version 3.12 --generate-hashes --no-header --no-annotate $$1.in -o $$1.txt; done
@@ -147,4 +160,4 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
-	rm -rf $(APP) $(TRITON) $(EXPORT) $(MONITORING) .vlaapi
+	rm -rf $(APP) $(TRITON) $(EXPORT) $(DOCS) $(MONITORING) .vlaapi

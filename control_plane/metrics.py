@@ -40,6 +40,9 @@ class BookkeepingMetrics:
     repairs: Counter
     violations: Gauge
     checked_at: Gauge
+    backup_age: Gauge
+    backup_at: Gauge
+    backups: Counter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,9 @@ def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
             "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
         ),
         checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
+        backup_age=_latest("vla_backup_age_seconds", "Age of the newest backup of the database; +Inf while there is none.", r),
+        backup_at=_latest("vla_backup_timestamp_seconds", "When the newest backup of the database was begun.", r),
+        backups=_by(r, "vla_backups", "Backups of the database by what became of them.", "outcome"),
     )
 
 

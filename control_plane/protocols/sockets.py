@@ -33,6 +33,7 @@ from safety.wire import fallback_json
 METHOD = "WEBSOCKET"
 REFUSED = "refused"
 IDLE, POLICY_VIOLATION = 1001, 1008  # RFC 6455 §7.4.1
+RESTARTING = 1012  # of the same registry: come again, another process answers
 _SOCKETS_PER_PLACE = 4  # a customer may keep this many sockets open per process for each request they may have in flight
 
 
@@ -161,10 +162,13 @@ class _Conversation:
     send: Send
     lanes: dict[str, _Lane] = field(default_factory=dict)
     is_closed: bool = False
+    farewell: "asyncio.Task[None] | None" = None  # kept, or it would be collected before it is said
 
     async def run(self, receive: Receive) -> None:
         """Until the caller goes, is silent too long, or may not speak any more."""
         loop, idle_s = asyncio.get_running_loop(), self.door.limits.idle_s
+        leaving = self.door.register.drain.leave
+        leaving.add(self._leave)
         try:
             async with asyncio.timeout(idle_s) as silence:
                 while (message := await receive())["type"] != "websocket.disconnect":
@@ -174,6 +178,7 @@ class _Conversation:
         except TimeoutError:
             await self._close(IDLE, "idle")
         finally:
+            leaving.discard(self._leave)
             self.is_closed = True
             works = [lane.work for lane in self.lanes.values()]
             for work in works:
@@ -214,6 +219,8 @@ class _Conversation:
 
     def _next(self, name: str) -> None:
         waiting = self.lanes.pop(name).waiting
+        if self.door.register.drain.has_begun:
+            self._leave()
         if waiting is not None and not self.is_closed:
             self._start(waiting)
         elif waiting is not None:
@@ -256,8 +263,17 @@ class _Conversation:
         with suppress(OSError):  # the caller is gone; `run` is told so in its turn
             await self.send(_message(data))
 
+    def _leave(self) -> None:
+        """This process is being replaced: once what is worked on is answered, the caller is sent to another one."""
+        if not self.lanes and not self.is_closed:
+            self.is_closed = True
+            self.farewell = asyncio.create_task(self._say_close(RESTARTING, "this process is being replaced: connect again"))
+
+    async def _say_close(self, code: int, reason: str) -> None:
+        with suppress(OSError):
+            await self.send({"type": "websocket.close", "code": code, "reason": reason})
+
     async def _close(self, code: int, reason: str) -> None:
         if not self.is_closed:
             self.is_closed = True
-            with suppress(OSError):
-                await self.send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._say_close(code, reason)

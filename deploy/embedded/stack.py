@@ -113,6 +113,8 @@ def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[st
         "object_store_url": weed.url,
         "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
+        "backup_key": read_secrets(site.state).backup_key,
+        "postgres_programs": str(cluster.programs),
         "model_repository": str(ROOT / "model_repository"),
         "spool_dir": str(site.state.spool),
         "public_url": site.url,

@@ -15,6 +15,7 @@ ROOMS = (
     "tabletop",
     "lerobot_v3",
     "deploy",
+    "dashboards",
     "benchmarks",
     "scripts",
     "client",

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_11_27_training_data"
-down_revision = "2026_11_27_data_policies"
+down_revision = "2026_11_27_dashboards"
 branch_labels = None
 depends_on = None
 
