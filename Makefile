@@ -71,18 +71,44 @@ oracles-lerobot: venv-lerobot ## Ask LeRobot's own ACT and SmolVLA again: rewrit
 	@for policy in act smolvla; do for older in "" $(LEROBOT)/older; do \
 	  PYTHONPATH=$$older $(LEROBOT)/bin/python -m tests.export.oracles.lerobot.$$policy tests/fixtures || exit 1; done; done
 
+MONITORING := .venv-monitoring
+$(MONITORING)/.ready: deploy/embedded/from_debian.py
+	@echo "· Prometheus and Alertmanager from the distribution's packages into $(MONITORING): some seconds"
+	@$(PYTHON) deploy/embedded/from_debian.py $(MONITORING)
+	@touch $@
+
+.PHONY: monitoring
+monitoring: $(MONITORING)/.ready ## Fetch Prometheus and Alertmanager (no root; nothing is installed): then `make up` starts them
+
+DOCS := .venv-docs
+$(DOCS)/.ready: requirements/docs.txt
+	@echo "· what builds the documentation ($(DOCS)): some seconds"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.ready ## Build the documentation with the pricing page into build/site, strictly
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q -f deploy/docs/mkdocs.yml
+	@echo "build/site: nginx serves it under /docs/"
+
 up: setup ## Start the whole service (DETACH=1: in the background)
 	@$(BIN)/vlaapi up $(if $(DETACH),--detach)
 
 down: ## Stop it
 	@$(BIN)/vlaapi down
 
+.PHONY: demo
+demo: setup venv-export ## Watch a simulated Franka do what you say, through the API (CUBE=green, or INSTRUCTION="put the red cube in the bowl")
+	@$(BIN)/vlaapi status >/dev/null || $(BIN)/vlaapi up --detach
+	@$(BIN)/vlaapi tabletop demo $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)",--cube "$(or $(CUBE),red)")
+
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
 # The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
 # which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
-test: setup venv-export tensorrt-rtx ## Every test, with the real servers
+test: setup venv-export tensorrt-rtx monitoring $(DOCS)/.ready ## Every test, with the real servers
 	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
 	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
 	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
@@ -99,7 +125,7 @@ bench: setup ## Measure on real servers: CPU per request, added latency, rows re
 	@$(BIN)/python -m benchmarks
 
 bench-model: setup venv-export ## Measure the shipped policy on a Triton of its own; fail if it got worse (RECORD=1: a new baseline)
-	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 \
+	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 --episodes 20 \
 	  $(if $(RECORD),--record-baseline,--baseline) benchmarks/results/model_tabletop.json
 
 chaos: setup ## Kill every server in turn under load, for long, and count the rows
@@ -118,6 +144,7 @@ golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 	@$(BIN)/python -m tests.architecture.customer_page
+	@$(BIN)/python -m dashboards.boards
 
 .PHONY: pin-images
 pin-images: ## Write the digest behind every image's tag (needs docker and the registries)
@@ -125,7 +152,7 @@ pin-images: ## Write the digest behind every image's tag (needs docker and the r
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
-	@cd requirements && for f in app embedded dev triton export audit; do \
+	@cd requirements && for f in app embedded dev triton export audit docs; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 	@cd requirements && for f in "triton-cpu" "triton-gpu" "triton-tensorrt --no-deps"; do set -- $$f; \
 	  ../.venv-lock/bin/uv pip compile -q $$2 --python-platform x86_64-manylinux_2_39 --python-version 3.12 --generate-hashes --no-header --no-annotate $$1.in -o $$1.txt; done
@@ -133,4 +160,4 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
-	rm -rf $(APP) $(TRITON) $(EXPORT) .vlaapi
+	rm -rf $(APP) $(TRITON) $(EXPORT) $(DOCS) $(MONITORING) .vlaapi

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from deploy.embedded.monitoring import PORTS as MONITORING_PORTS
 from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +85,7 @@ def running_stack(state_dir: Path, **settings: str) -> Iterator[Stack]:
         "VLA_DOOR_ADDRESS_PER_S": _UNLIMITED,
         **dict(zip(_PORTS, map(str, free_ports(len(_PORTS))), strict=True)),
         "VLA_OBJECT_STORE_PORT": str(free_block(OBJECT_STORE_PORTS)),
+        "VLA_PROMETHEUS_PORT": str(free_block(MONITORING_PORTS)),
         **settings,
     }
     try:

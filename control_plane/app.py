@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.drain import Drain
 from control_plane.fleet import Fleet, Surroundings, create_fleet
 from control_plane.identity.address import networks
 from control_plane.identity.authenticate import Authenticator
@@ -74,7 +75,8 @@ class Neighbours:
 def create_app(settings: Settings, *, triton: Triton | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
     """The application; nothing is connected before the server starts it. `triton` and `log` replace the real ones."""
     neighbours = _neighbours(settings, triton, log or create_log(settings.log_level))
-    return assemble(_doors(settings, neighbours), lifespan=_lifespan(settings, neighbours))
+    doors = _doors(settings, neighbours)
+    return assemble(doors, lifespan=_lifespan(settings, neighbours, doors.operations.drain))
 
 
 def create_app_from_environment() -> FastAPI:
@@ -99,7 +101,8 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
     engine = create_engine(
         str(settings.database_url), pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s
     )
-    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
+    is_away = metrics.breaker_open.labels("redis").set
+    redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s, changed=is_away)
     authenticator = Authenticator(
         engine=engine,
         redis=redis,
@@ -217,13 +220,14 @@ async def _postgres_answers(engine: AsyncEngine) -> bool:
     return True
 
 
-def _lifespan(settings: Settings, n: Neighbours) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings, n: Neighbours, drain: Drain) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """What must be open before the first request, and the order in which it is closed after the last."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
             closing.callback(adopt_libraries(n.log, settings.log_level))
+            closing.enter_context(drain.by_signal())
             closing.push_async_callback(n.engine.dispose)
             closing.push_async_callback(n.redis.aclose)
             closing.push_async_callback(n.fleet.replicas.close)

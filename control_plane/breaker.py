@@ -15,9 +15,16 @@ class Breaker:
     never reported (a cancelled request) lapses after another pause.
     """
 
-    def __init__(self, *, pause_s: float = 0.5, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        pause_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[int], None] | None = None,
+    ) -> None:
         self._pause_s = pause_s
         self._clock = clock
+        self._changed = changed  # told 1 when it opens and 0 when it closes: a gauge's `set`
         self._try_again_at: float | None = None
 
     @property
@@ -37,8 +44,12 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The server answered."""
-        self._try_again_at = None
+        was_open, self._try_again_at = self.is_open, None
+        if was_open and self._changed is not None:
+            self._changed(0)
 
     def failed(self) -> None:
         """The server did not answer."""
-        self._try_again_at = self._clock() + self._pause_s
+        was_open, self._try_again_at = self.is_open, self._clock() + self._pause_s
+        if not was_open and self._changed is not None:
+            self._changed(1)

@@ -15,7 +15,10 @@ from typing import NoReturn
 import typer
 
 from control_plane.audit.record import By
+from control_plane.backups.commands import create_commands as create_backup_commands
+from control_plane.backups.places import Places
 from control_plane.customers.commands import commands as customers
+from control_plane.dashboards.commands import create_commands as create_dashboard_commands
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
@@ -29,6 +32,7 @@ from control_plane.mail.letters import Letterhead, letterhead_of
 from control_plane.operators.commands import audit_commands as audit
 from control_plane.operators.commands import commands as operators
 from control_plane.policies.commands import policies, replicas
+from control_plane.rebuild.commands import create_commands as create_redis_commands
 from control_plane.redis import create_redis
 from control_plane.revenue.commands import create_billing_commands, create_revenue_commands
 from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
@@ -57,6 +61,20 @@ def _objects_url() -> str | None:
     return None if url is None else url.get_secret_value()
 
 
+def backup_places() -> Places:
+    """Where backups come from and go to. Raises SettingsError naming what is not set."""
+    settings = _store_settings(os.environ)
+    if settings.backup_key is None or settings.backup_place is None:
+        missing = "backup_key" if settings.backup_key is None else "backup_store_url"
+        raise SettingsError(f"{variable(missing)}: is not set, and backups need it")
+    return Places(
+        database_url=str(settings.database_url),
+        objects_url=settings.backup_place.get_secret_value(),
+        key=settings.backup_key.get_secret_value().encode(),
+        programs=settings.postgres_programs,
+    )
+
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.add_typer(customers, name="customers")
 app.add_typer(keys, name="keys")
@@ -64,9 +82,12 @@ app.add_typer(safety, name="safety")
 app.add_typer(policies, name="policies")
 app.add_typer(replicas, name="replicas")
 app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), name="usage")
+app.add_typer(create_backup_commands(backup_places), name="backup")
+app.add_typer(create_redis_commands(_database_url, _redis_url), name="redis")
 app.add_typer(mails, name="mails")
 app.add_typer(create_revenue_commands(_database_url), name="revenue")
 app.add_typer(create_billing_commands(_database_url), name="billing")
+app.add_typer(create_dashboard_commands(_database_url), name="dashboards")
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 add_plan_commands(customers)

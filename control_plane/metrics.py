@@ -40,6 +40,24 @@ class BookkeepingMetrics:
     repairs: Counter
     violations: Gauge
     checked_at: Gauge
+    backup_age: Gauge
+    backup_at: Gauge
+    backups: Counter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchMetrics:
+    """What the worker looks at for the operator's alerts."""
+
+    worker_at: Gauge
+    store_up: Gauge
+    redis_memory: Gauge
+    spool_disk_used: Gauge
+    dead: Gauge
+    active_customers: Gauge
+    spiking_customers: Gauge
+    spike_ratio: Gauge
+    certificate_until: Gauge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +87,8 @@ class Metrics:
     bookkeeping: BookkeepingMetrics
     mails: Counter
     webhooks: Counter
+    breaker_open: Gauge
+    watch: WatchMetrics
 
 
 def create_metrics() -> Metrics:
@@ -89,7 +109,7 @@ def create_metrics() -> Metrics:
         stage_duration=Histogram(
             "vla_stage_duration_seconds", "Time in one pipeline step.", ["stage"], buckets=STAGE_EDGES_S, registry=r
         ),
-        in_flight=Gauge("vla_in_flight_requests", "Requests being worked on.", registry=r, multiprocess_mode="livesum"),
+        in_flight=_now(r, "vla_in_flight_requests", "Requests being worked on."),
         guard_decisions=Counter("vla_guard_decisions", "Verdicts of the action guard.", ["policy", "decision"], registry=r),
         guard_rules=Counter(
             "vla_guard_rules", "Rules that warned, clamped, truncated or rejected.", ["rule", "status"], registry=r
@@ -110,6 +130,8 @@ def create_metrics() -> Metrics:
         bookkeeping=_bookkeeping_metrics(r),
         webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
+        breaker_open=_now(r, "vla_breaker_open", "API processes that take this store to be away.", "store"),
+        watch=_watch_metrics(r),
     )
 
 
@@ -125,20 +147,31 @@ def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:
             "vla_invariant_violations", "Violations of each truth of billing when last looked at.", r, labels=["invariant"]
         ),
         checked_at=_latest("vla_invariant_timestamp_seconds", "When the truths of billing were last looked at.", r),
+        backup_age=_latest("vla_backup_age_seconds", "Age of the newest backup of the database; +Inf while there is none.", r),
+        backup_at=_latest("vla_backup_timestamp_seconds", "When the newest backup of the database was begun.", r),
+        backups=_by(r, "vla_backups", "Backups of the database by what became of them.", "outcome"),
+    )
+
+
+def _watch_metrics(r: CollectorRegistry) -> WatchMetrics:
+    return WatchMetrics(
+        worker_at=_latest("vla_worker_timestamp_seconds", "When a worker last looked around.", r),
+        store_up=_latest("vla_store_up", "Whether the worker reaches this store.", r, labels=["store"]),
+        redis_memory=_latest("vla_redis_memory_ratio", "Redis' memory in use, of what it may take; 0 without a limit.", r),
+        spool_disk_used=_latest("vla_spool_disk_used_ratio", "How full the disk of the spool is.", r),
+        dead=_latest("vla_dead", "What was given up and waits for a person.", r, labels=["kind"]),
+        active_customers=_latest("vla_active_customers", "Customers with a request in the last hour.", r),
+        spiking_customers=_latest("vla_customers_spiking", "Customers that ask far more than they used to.", r),
+        spike_ratio=_latest("vla_customer_spike_ratio", "The largest such spike, in times of that customer's mean.", r),
+        certificate_until=_latest("vla_certificate_expiry_timestamp_seconds", "When the public certificate runs out.", r),
     )
 
 
 def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
     return FleetMetrics(
-        in_flight=Gauge(
-            "vla_replica_in_flight", "Calls at one Triton replica.", ["replica"], registry=r, multiprocess_mode="livesum"
-        ),
-        processes=Gauge(
-            "vla_replica_processes",
-            "API processes that see one Triton replica in this state.",
-            ["replica", "state"],
-            registry=r,
-            multiprocess_mode="livesum",
+        in_flight=_now(r, "vla_replica_in_flight", "Calls at one Triton replica.", "replica"),
+        processes=_now(
+            r, "vla_replica_processes", "API processes that see one Triton replica in this state.", "replica", "state"
         ),
         ejections=Counter(
             "vla_replica_ejections", "Times a Triton replica was ejected, by why.", ["replica", "reason"], registry=r
@@ -146,13 +179,7 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
         retries=Counter(
             "vla_replica_retries", "Calls that had reached no model there and went to another replica.", ["replica"], registry=r
         ),
-        waiting=Gauge(
-            "vla_fair_queue_waiting",
-            "Requests that wait for a slot at a policy.",
-            ["policy"],
-            registry=r,
-            multiprocess_mode="livesum",
-        ),
+        waiting=_now(r, "vla_fair_queue_waiting", "Requests that wait for a slot at a policy.", "policy"),
         shed=Counter("vla_fair_queue_shed", "Requests whose slot would have come, or came, too late.", ["reason"], registry=r),
     )
 
@@ -160,6 +187,11 @@ def _fleet_metrics(r: CollectorRegistry) -> FleetMetrics:
 def _by(registry: CollectorRegistry, name: str, documentation: str, label: str) -> Counter:
     """A counter with one label."""
     return Counter(name, documentation, [label], registry=registry)
+
+
+def _now(registry: CollectorRegistry, name: str, documentation: str, *labels: str) -> Gauge:
+    """A gauge that is added up over the processes that live."""
+    return Gauge(name, documentation, labels, registry=registry, multiprocess_mode="livesum")
 
 
 def _latest(name: str, documentation: str, registry: CollectorRegistry, *, labels: Sequence[str] = ()) -> Gauge:

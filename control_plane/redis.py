@@ -78,7 +78,14 @@ async def _pass(breaker: Breaker, call: Callable[..., Any], *args: Any, **option
     return answer
 
 
-def create_redis(url: str, *, timeout_s: float, max_connections: int = 256, pause_s: float = 0.5) -> Redis:
+def create_redis(
+    url: str,
+    *,
+    timeout_s: float,
+    max_connections: int = 256,
+    pause_s: float = 0.5,
+    changed: Callable[[int], None] | None = None,  # told 1 when Redis goes away and 0 when it is back
+) -> Redis:
     """A pooled client that answers within `timeout_s` or raises one of REDIS_AWAY. Connects lazily; bytes in, bytes out.
 
     A broken connection is tried once more on a new one (a command may then run twice: make it idempotent); a time-out is not.
@@ -94,5 +101,5 @@ def create_redis(url: str, *, timeout_s: float, max_connections: int = 256, paus
     )
     client = _Client(connection_pool=pool)
     client.auto_close_connection_pool = True
-    client.breaker = Breaker(pause_s=pause_s)
+    client.breaker = Breaker(pause_s=pause_s, changed=changed)
     return client

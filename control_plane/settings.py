@@ -37,6 +37,7 @@ def _is_place(url: SecretStr) -> SecretStr:
 
 
 ObjectStoreUrl = Annotated[SecretStr, AfterValidator(_is_place)]
+BackupKeep = Annotated[str, Field(pattern=r"^[1-9]\d{0,3}(/\d{1,4}){2}$")]
 
 
 class SettingsError(Exception):
@@ -61,6 +62,17 @@ class StoreSettings(BaseModel):
         description="S3, as https://ACCESS:SECRET@host:port/bucket?region=…; without it nothing is archived or captured.",
     )
 
+    # Backups
+    backup_key: SecretStr | None = Field(
+        default=None, min_length=32, description="Secret that seals backups; without it none are made, losing it loses them all."
+    )
+    backup_store_url: ObjectStoreUrl | None = Field(
+        default=None, description="S3 for backups, better in another account than the object store's; else that one."
+    )
+    postgres_programs: Path | None = Field(
+        default=None, description="Folder with PostgreSQL's programs (pg_dump, pg_restore, …); else those on PATH."
+    )
+
     key_pepper: SecretStr = Field(
         min_length=32, description="Secret mixed into every stored key digest; losing it voids all keys."
     )
@@ -83,6 +95,11 @@ class StoreSettings(BaseModel):
         default=False, description="Whether webhooks may go to this machine, also without TLS: for development only."
     )
     docs_url: str | None = Field(default=None, description="Documentation that e-mails link to; else the service's own pages.")
+
+    @property
+    def backup_place(self) -> SecretStr | None:
+        """Where backups go."""
+        return self.backup_store_url or self.object_store_url
 
 
 class Settings(StoreSettings):
@@ -129,6 +146,10 @@ class Settings(StoreSettings):
     server_cost_cents_per_h: Decimal = Field(
         default=Decimal(0), ge=0, description="What all other servers cost an hour, in the same cents."
     )
+    backup_every_h: int = Field(default=24, ge=1, description="Hours from one backup to the next.")
+    backup_keep: BackupKeep = Field(
+        default="7/4/12", description="Backups that are kept, as DAILY/WEEKLY/MONTHLY: the newest of so many of each."
+    )
     partition_days_ahead: int = Field(default=7, ge=1, description="Daily log partitions made in advance.")
 
     # Process
@@ -138,6 +159,9 @@ class Settings(StoreSettings):
     trusted_proxies: str = Field(
         default="",
         description="Networks (CIDR, separated by commas) of load balancers whose X-Forwarded-For is believed.",
+    )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port on which a worker answers /metrics, where it runs apart from the API."
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
 

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
 from redis.asyncio import Redis
@@ -21,6 +21,11 @@ from structlog.typing import FilteringBoundLogger
 
 from control_plane.alerts.check import Alerts
 from control_plane.audit.record import By
+from control_plane.backups.dump import Source
+from control_plane.backups.duty import EVERY_S as BACKUPS_EVERY_S
+from control_plane.backups.duty import BackupDuty, Plan, tell_age
+from control_plane.backups.keep import keep_of
+from control_plane.backups.store import Vault
 from control_plane.db import DatabaseAwayError, connect, create_engine
 from control_plane.invoices.plans import apply_due
 from control_plane.keys.verbs import Stores
@@ -29,7 +34,7 @@ from control_plane.mail.delivery import Delivery
 from control_plane.mail.letters import letterhead_of
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
-from control_plane.objects import ObjectStoreAwayError, create_objects
+from control_plane.objects import ObjectStore, ObjectStoreAwayError, create_objects
 from control_plane.redis import create_redis
 from control_plane.revenue.duties import CHECK_EVERY_S, FIRST_AFTER_S, REFRESH_EVERY_S, costs_of, keep_revenue
 from control_plane.revenue.truths import HourlyCheck
@@ -43,11 +48,13 @@ from control_plane.usage.replay import Replay
 from control_plane.usage.rhythm import pause, seconds_until
 from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import Consumer
+from control_plane.watching.duties import looks, serve_metrics
 from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
 STATEMENT_TIMEOUT_S = 30.0
+WATCH_TIMEOUT_S = 5.0  # what takes longer is away, for an operator
 RECONCILE_TIMEOUT_S = 600.0
 RECONCILE_AT = time(0, 10)
 RECONCILE_FIRST_AFTER_S = 60.0
@@ -76,6 +83,7 @@ class Worker:
     spool: Spool
     log: FilteringBoundLogger
     other_engines: tuple[AsyncEngine, ...] = ()
+    backup_objects: ObjectStore | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Does every duty until `stop`, then lets each finish what it holds."""
@@ -91,6 +99,8 @@ class Worker:
             await self.redis.aclose()
             for engine in (self.engine, *self.other_engines):
                 await engine.dispose()
+            if self.backup_objects is not None:
+                await self.backup_objects.aclose()
 
     async def _endure(self, name: str, stop: asyncio.Event) -> None:
         """The worker loop: a duty that fails for a reason nobody foresaw is told about and begun again."""
@@ -145,6 +155,7 @@ def create_worker(settings: Settings) -> Worker:
     engine = create_engine(str(settings.database_url), pool_size=3, timeout_s=RECONCILE_TIMEOUT_S)
     # Apart, so that an hour of reconciling keeps no mail waiting.
     outbox_engine = create_engine(str(settings.database_url), pool_size=4, timeout_s=STATEMENT_TIMEOUT_S)
+    watch_engine = create_engine(str(settings.database_url), pool_size=2, timeout_s=WATCH_TIMEOUT_S)
     spool = Spool(settings.spool_dir)
     open_connection = partial(connect, str(settings.database_url), timeout_s=STATEMENT_TIMEOUT_S, name="vla-worker")
 
@@ -160,24 +171,49 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    mail = repeated("mail", _mail(settings, outbox_engine, metrics, log).step)
     pepper = settings.key_pepper.get_secret_value().encode()
     plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
     plans = repeated("plans", partial(apply_due, plans_stores))
+    backup_objects = None if settings.backup_place is None else create_objects(settings.backup_place.get_secret_value())
+    backups = repeated("backups", _backups(settings, backup_objects, metrics, log))
     duties: dict[str, Duty] = {
         "record": recorder.run,
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
-        "mail": partial(mail.run_every, MAIL_EVERY_S),
         "plans": partial(plans.run_every, PLANS_EVERY_S),
+        "backups": partial(backups.run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
-        "webhooks": partial(
-            repeated("webhooks", _webhooks(settings, outbox_engine, metrics, log).step).run_every, WEBHOOKS_EVERY_S
-        ),
-        "alerts": partial(repeated("alerts", _alerts(settings, outbox_engine, log).step).run_every, ALERTS_EVERY_S),
+        **_messages(settings, outbox_engine, metrics, log),
+        **_watching(settings, redis, watch_engine, metrics, log),
     }
-    return Worker(duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=(outbox_engine,))
+    others = (outbox_engine, watch_engine)
+    return Worker(
+        duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=others, backup_objects=backup_objects
+    )
+
+
+def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
+    """What leaves the house: e-mails, webhooks, and the alerts that become either."""
+    steps: dict[str, tuple[Step, float]] = {
+        "mail": (_mail(settings, engine, metrics, log).step, MAIL_EVERY_S),
+        "webhooks": (_webhooks(settings, engine, metrics, log).step, WEBHOOKS_EVERY_S),
+        "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
+    }
+    return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
+
+
+def _watching(
+    settings: Settings, redis: Redis, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger
+) -> dict[str, Duty]:
+    """What operators are alerted about."""
+    duties: dict[str, Duty] = {
+        name: partial(Repeated(look.step, name=name, log=log).run_every, look.every_s)
+        for name, look in looks(settings, engine, redis, metrics, log).items()
+    }
+    if settings.worker_metrics_port is not None:
+        duties["metrics"] = partial(serve_metrics, metrics, settings.worker_metrics_port)
+    return duties
 
 
 def _bookkeeping(
@@ -199,6 +235,19 @@ def _bookkeeping(
         "revenue": partial(duties["revenue"].run_every, REFRESH_EVERY_S, first_after_s=FIRST_AFTER_S),
         "truths": partial(duties["truths"].run_every, CHECK_EVERY_S, first_after_s=FIRST_AFTER_S),
     }
+
+
+def _backups(settings: Settings, objects: ObjectStore | None, metrics: Metrics, log: FilteringBoundLogger) -> Step:
+    """Backups when they are due; without a key or a place, the alarm that there are none."""
+    if objects is None or settings.backup_key is None:
+        return partial(asyncio.to_thread, tell_age, metrics, None)
+    return BackupDuty(
+        source=Source(database_url=str(settings.database_url), programs=settings.postgres_programs),
+        vault=Vault(objects=objects, key=settings.backup_key.get_secret_value().encode()),
+        plan=Plan(every=timedelta(hours=settings.backup_every_h), keep=keep_of(settings.backup_keep)),
+        metrics=metrics,
+        log=log,
+    ).step
 
 
 def _webhooks(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> WebhookDelivery:

@@ -1,14 +1,12 @@
 """Demonstrations: what the camera saw, the robot's state, and what the expert would do from there, in noisy episodes.
 
 The arm is pushed off course on purpose (noise, jolts, fingers that close too early), because a policy that has only seen perfect
-runs cannot recover from its own mistakes. Labels are always the expert's clean ones. It knows no network.
+runs cannot recover from its own mistakes. Labels are always the expert's clean ones. It knows no network; `shards` keeps frames.
 """
 
 import io
-import multiprocessing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,90 +15,48 @@ from PIL import Image
 from export.contract.preprocess import resize
 from tabletop.appearance import Appearance
 from tabletop.contract import CAMERA, HORIZON
-from tabletop.expert import expert_action, yaw_to_grasp
-from tabletop.instructions import COLOURS
+from tabletop.expert import expert_action, goal_of
 from tabletop.render import Camera
 from tabletop.scene import Tabletop, View
+from tabletop.shards import Demonstrations
+from tabletop.tasks import Judge, draw_task, verbs_of
+from tabletop.things import Layout
+from tabletop.verbs import ALL_TASKS, Task, Verb
 
-LOG_FILE = "demos.json"
 RENDER_PX = 224
-MAX_STEPS, HOLD_STEPS = 70, 6
+MAX_STEPS, AFTER_STEPS = 100, 5  # the robot goes on holding, staying or retreating for a while
+CUBES_SHARE = 0.2  # of the episodes are in scenes of the first policy
+VERB_SHARES = (Verb.PICK_UP,) * 9 + (Verb.MOVE_TO,) * 4 + (Verb.PUT_IN_BOWL,) * 7
 _NOISE_M = (0.0, 0.003, 0.008)
 _JOLT_CHANCE, _JOLT_M, _SLIP_CHANCE = 0.03, 0.02, 0.008
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstrations:
-    """N frames. `truth` is (N, 8): tool position, finger width, gap to the named cube, yaw to grasp; for training only."""
+class Frame:
+    """One moment of an episode."""
 
-    images: NDArray[np.uint8]  # (N, 128, 128, 3)
-    states: NDArray[np.float32]  # (N, 8)
-    colours: NDArray[np.int64]  # (N,) index into COLOURS
-    chunks: NDArray[np.float32]  # (N, 8, 7)
-    truth: NDArray[np.float32]  # (N, 8)
-
-    def save(self, folder: Path, name: str) -> None:
-        """Writes `folder/name.images.npy` and `folder/name.npz`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{name}.images.npy", self.images)
-        np.savez(folder / f"{name}.npz", states=self.states, colours=self.colours, chunks=self.chunks, truth=self.truth)
-
-
-def load(folder: Path) -> list[Demonstrations]:
-    """Every shard in `folder`, images mapped from disk."""
-    found = []
-    for table in sorted(folder.glob("*.npz")):
-        arrays = np.load(table)
-        images = np.load(table.with_name(f"{table.stem}.images.npy"), mmap_mode="r")
-        found.append(Demonstrations(images=images, **{name: arrays[name] for name in ("states", "colours", "chunks", "truth")}))
-    return found
+    picture: NDArray[np.uint8]  # (128, 128, 3), as the policy gets it
+    state: NDArray[np.float32]  # (8,)
+    label: NDArray[np.float32]  # (7,) what the expert would do
+    truth: NDArray[np.float32]  # (8,) see `Demonstrations`
 
 
 def collect(seeds: Iterable[int]) -> tuple[Demonstrations, int]:
-    """One episode per seed. Returns the frames and how many episodes ended with the named cube in the air."""
+    """One episode per seed. Returns the frames and how many episodes ended with their task done."""
     table = Tabletop()
     appearance = Appearance(table)
-    frames: list[tuple[NDArray[np.uint8], NDArray[np.float32], int, NDArray[np.float32], NDArray[np.float32]]] = []
-    lifted = 0
+    episodes: list[tuple[Task, list[Frame]]] = []
+    done = 0
     with Camera(table, size_px=RENDER_PX) as camera:
         for seed in seeds:
-            table.reset(seed)
+            random = np.random.default_rng((seed, 11))
+            layout = Layout.CUBES if random.random() < CUBES_SHARE else Layout.VARIED
+            table.reset(seed, layout)
             appearance.vary(seed)
-            episode = _Episode(table=table, camera=camera, seed=seed)
-            lifted += episode.run()
-            frames.extend(episode.frames())
-    images, states, colours, chunks, truth = zip(*frames, strict=True)
-    return (
-        Demonstrations(
-            images=np.stack(images),
-            states=np.stack(states),
-            colours=np.array(colours, dtype=np.int64),
-            chunks=np.stack(chunks),
-            truth=np.stack(truth),
-        ),
-        lifted,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What one process makes."""
-
-    folder: Path
-    name: str
-    seeds: range
-
-    def run(self) -> tuple[int, int]:
-        """Makes and saves the shard. Returns (frames, episodes that succeeded)."""
-        demonstrations, lifted = collect(self.seeds)
-        demonstrations.save(self.folder, self.name)
-        return len(demonstrations.colours), lifted
-
-
-def run_all(jobs: list[Job]) -> list[tuple[int, int]]:
-    """Runs every job in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
-        return pool.map(Job.run, jobs)
+            episode = _Episode(table=table, camera=camera, random=random, layout=layout)
+            done += episode.run()
+            episodes.append((episode.task, episode.frames))
+    return _joined(episodes), done
 
 
 def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[np.uint8]:
@@ -113,36 +69,36 @@ def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[
     return resize(image, CAMERA)
 
 
+def chunks_of(labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 7) → (T, 8, 7): from each step on, what the expert says; the last label is repeated past the end."""
+    whole = np.concatenate([labels, np.repeat(labels[-1:], HORIZON, axis=0)])
+    return np.stack([whole[step : step + HORIZON] for step in range(len(labels))])
+
+
 class _Episode:
     """One run from a reset table; keeps every frame with its label."""
 
-    def __init__(self, *, table: Tabletop, camera: Camera, seed: int) -> None:
-        self._table, self._camera = table, camera
-        self._random = np.random.default_rng((seed, 11))
-        self._colour = COLOURS[int(self._random.integers(len(COLOURS)))]
-        self._noise_m = float(self._random.choice(_NOISE_M))
+    def __init__(self, *, table: Tabletop, camera: Camera, random: np.random.Generator, layout: Layout) -> None:
+        self._table, self._camera, self._random = table, camera, random
+        verbs = verbs_of(layout)
+        self.task = draw_task(table.view, random, VERB_SHARES if len(verbs) > 1 else verbs)
+        self._noise_m = float(random.choice(_NOISE_M))
         self._jolt, self._jolt_left = np.zeros(3), 0
-        self._rows: list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]] = []
-        self._labels: list[NDArray[np.float32]] = []
+        self.frames: list[Frame] = []
 
     def run(self) -> bool:
-        held = 0
+        judge, after = Judge(self.task), 0
         for _ in range(MAX_STEPS):
-            view, state, picture = self._table.view, self._table.state, self._picture()
-            label = expert_action(view, self._colour)
-            self._rows.append((picture, state, _truth(view, self._colour)))
-            self._labels.append(label)
+            view = self._table.view
+            label = expert_action(view, self.task)
+            truth = _truth(view, self.task)
+            self.frames.append(Frame(picture=self._picture(), state=self._table.state, label=label, truth=truth))
             self._table.apply(self._disturbed(label))
-            held += view.is_lifted(self._colour)
-            if held >= HOLD_STEPS:
-                return True
-        return False
-
-    def frames(self) -> Iterable[tuple[NDArray[np.uint8], NDArray[np.float32], int, NDArray[np.float32], NDArray[np.float32]]]:
-        """(picture, state, colour, chunk, truth) per step; the last label is repeated past the end."""
-        labels = np.stack(self._labels + [self._labels[-1]] * HORIZON)
-        for step, (picture, state, truth) in enumerate(self._rows):
-            yield picture, state, COLOURS.index(self._colour), labels[step : step + HORIZON], truth
+            judge.watch(self._table.view)
+            after += judge.is_done
+            if after > AFTER_STEPS:
+                break
+        return judge.is_done
 
     def _picture(self) -> NDArray[np.uint8]:
         quality = int(self._random.integers(60, 96)) if self._random.random() < 0.5 else None
@@ -163,6 +119,18 @@ class _Episode:
         return action
 
 
-def _truth(view: View, colour: str) -> NDArray[np.float32]:
-    gap = view.cube_positions[colour] - view.tool.position
-    return np.array([*view.tool.position, view.finger_width_m, *gap, yaw_to_grasp(view, colour)], dtype=np.float32)
+def _truth(view: View, task: Task) -> NDArray[np.float32]:
+    gap, yaw = goal_of(view, task)
+    return np.array([*view.tool.position, view.finger_width_m, *gap, yaw], dtype=np.float32)
+
+
+def _joined(episodes: list[tuple[Task, list[Frame]]]) -> Demonstrations:
+    frames = [frame for _, several in episodes for frame in several]
+    return Demonstrations(
+        images=np.stack([frame.picture for frame in frames]),
+        states=np.stack([frame.state for frame in frames]),
+        tasks=np.array([ALL_TASKS.index(task) for task, several in episodes for _ in several], dtype=np.int64),
+        chunks=np.concatenate([chunks_of(np.stack([frame.label for frame in several])) for _, several in episodes]),
+        truth=np.stack([frame.truth for frame in frames]),
+        episodes=np.array([len(several) for _, several in episodes], dtype=np.int64),
+    )

@@ -50,14 +50,19 @@ def from_weights(folder: Path) -> Policy:
             found: NDArray[np.float32] = network(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
         return found
 
-    return Policy(network=answer, tokenizer=InstructionTokenizer(checkpoint.FOLDER, SPEC))
+    return Policy(network=answer, tokenizer=InstructionTokenizer(folder, SPEC))
+
+
+class NoWeights(RuntimeError):  # noqa: N818 -- what is missing
+    """There is no policy to drive with; the text says where and what makes one."""
 
 
 def from_onnx(model: Path) -> Policy:
-    """An exported graph through ONNX Runtime on one thread, as Triton runs it."""
+    """An exported graph through ONNX Runtime on one thread, as Triton runs it, with the words of its bundle. Raises NoWeights."""
+    bundle = model.parent.parent
+    if not (model.exists() and (bundle / SPEC.tokenizer_file).exists()):
+        raise NoWeights(f"{model}: no exported policy there; `vlaapi export tabletop` makes one")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return Policy(
-        network=lambda inputs: session.run(["action"], inputs)[0], tokenizer=InstructionTokenizer(checkpoint.FOLDER, SPEC)
-    )
+    return Policy(network=lambda inputs: session.run(["action"], inputs)[0], tokenizer=InstructionTokenizer(bundle, SPEC))

@@ -32,9 +32,9 @@ class Size:
 class InstructionEncoder(nn.Module):
     """Word vectors weighted by how much each matters; word order is not looked at."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, words: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(len(vocabulary()), size)
+        self.words = nn.Embedding(words, size)
         self.weight = nn.Linear(size, 1)
         self.out = nn.Linear(size, size)
 
@@ -113,13 +113,13 @@ class StateEncoder(nn.Module):
 
 
 class TabletopPolicy(nn.Module):
-    """The whole policy. Built with random weights; `weights.load` fills in trained ones."""
+    """The whole policy, for so many `words` (None: the grammar's). Random weights until `checkpoint.load` fills them in."""
 
-    def __init__(self, size: Size | None = None) -> None:
+    def __init__(self, size: Size | None = None, *, words: int | None = None) -> None:
         super().__init__()
         size = size or Size()
         channels = size.channels
-        self.text = InstructionEncoder(size.text)
+        self.text = InstructionEncoder(size.text, len(vocabulary()) if words is None else words)
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels, 5, stride=2, padding=2),
             nn.ReLU(),

@@ -13,7 +13,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from tabletop.scene import CAMERA, Tabletop
+from tabletop.scene import Tabletop
+from tabletop.world import FRONT
 
 _HINT = "no off-screen OpenGL here; on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri (or libosmesa6)"
 
@@ -28,14 +29,14 @@ class _Context(Protocol):
 
 
 class Camera:
-    """Draws one size from the table's fixed camera. Use as a context manager: it owns an OpenGL context of this thread."""
+    """Draws one size from one of the table's cameras. Use as a context manager: it owns an OpenGL context of this thread."""
 
-    def __init__(self, table: Tabletop, *, size_px: int) -> None:
+    def __init__(self, table: Tabletop, *, size_px: int, name: str = FRONT) -> None:
         self._table = table
         self._context = _open_context(size_px)
         self._context.make_current()
         table.model.vis.global_.offwidth = table.model.vis.global_.offheight = size_px
-        self._scene = mujoco.MjvScene(table.model, maxgeom=100)
+        self._scene = mujoco.MjvScene(table.model, maxgeom=200)
         self._drawing = mujoco.MjrContext(table.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
         self._rectangle = mujoco.MjrRect(0, 0, size_px, size_px)
@@ -43,7 +44,7 @@ class Camera:
         self._option.geomgroup[3] = 0  # collision boxes are not seen
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = table.model.camera(CAMERA).id
+        self._camera.fixedcamid = table.model.camera(name).id
         self._pixels = np.empty((size_px, size_px, 3), dtype=np.uint8)
 
     def picture(self) -> NDArray[np.uint8]:
@@ -59,6 +60,10 @@ class Camera:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the context back; nothing can be drawn any more."""
         self._context.make_current()
         self._drawing.free()
         self._context.free()

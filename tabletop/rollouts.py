@@ -1,22 +1,21 @@
 """Records episodes of an exported graph in closed loop, as files that `vlaapi safety calibrate` reads (docs/CALIBRATION.md).
 
-One .npz per episode: every chunk the policy gave, after which step of each the next one was asked for, and whether the named cube
-was lifted and no other. It knows no guard: what the numbers are good for is decided where they are read.
+One .npz per episode: every chunk the policy gave, after which step of each the next one was asked for, and whether what was
+asked for was done, and to nothing else. It knows no guard: what the numbers are good for is decided where they are read.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tabletop.appearance import Appearance
 from tabletop.demos import as_seen
 from tabletop.drive import Policy
-from tabletop.evaluate import FIRST_SEED, MAX_STEPS, Condition, say
-from tabletop.instructions import COLOURS
-from tabletop.render import Camera
-from tabletop.scene import Tabletop
+from tabletop.env import MAX_STEPS, TabletopEnv
+from tabletop.evaluate import FIRST_SEED, Condition
+from tabletop.world import FRONT
 
 FIRST_ROLLOUT = FIRST_SEED + 500_000  # scenes of neither training nor the card
 
@@ -37,31 +36,24 @@ class Recording:
 def record(policy: Policy, folder: Path, episodes: int, condition: Condition) -> int:
     """Writes one file per episode into `folder`; returns how many succeeded."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = Tabletop()
-    appearance = Appearance(table)
     succeeded = 0
-    with Camera(table, size_px=condition.picture_px) as camera:
+    with closing(condition.opened()) as env:
         for seed in range(FIRST_ROLLOUT, FIRST_ROLLOUT + episodes):
-            table.reset(seed)
-            appearance.vary(seed, camera_bump=condition.camera_bump)
-            recording = _episode(table, camera, policy, condition, seed)
+            recording = _episode(env, policy, condition, seed)
             recording.save(folder / f"seed-{seed}.npz")
             succeeded += recording.is_success
     return succeeded
 
 
-def _episode(table: Tabletop, camera: Camera, policy: Policy, condition: Condition, seed: int) -> Recording:
-    random = np.random.default_rng((seed, 13))
-    named = COLOURS[int(random.integers(len(COLOURS)))]
-    instruction = say(named, condition.wording, random)
+def _episode(env: TabletopEnv, policy: Policy, condition: Condition, seed: int) -> Recording:
+    observation, info = env.reset(seed=seed)
     chunks: list[NDArray[np.float32]] = []
-    is_success = is_over = False
+    is_over = False
     while not is_over and len(chunks) * condition.execute < MAX_STEPS:
-        picture = as_seen(camera.picture(), jpeg_quality=condition.jpeg_quality)
-        chunks.append(policy.ask(picture, instruction, table.state if condition.has_state else None))
+        picture = as_seen(observation[FRONT], jpeg_quality=condition.jpeg_quality)
+        chunks.append(policy.ask(picture, info["instruction"], observation["state"] if condition.has_state else None))
         for action in chunks[-1][: condition.execute]:
-            table.apply(action)
-        lifted = {colour for colour in COLOURS if table.view.is_lifted(colour)}
-        is_success, is_over = lifted == {named}, bool(lifted)
+            observation, _, _, _, info = env.step(action)
+        is_over = info["is_success"] or info["is_wrong"]
     executed = np.full(len(chunks) - 1, condition.execute - 1, dtype=np.int64)
-    return Recording(chunks=np.stack(chunks), executed_index=executed, is_success=is_success)
+    return Recording(chunks=np.stack(chunks), executed_index=executed, is_success=info["is_success"] and not info["is_wrong"])

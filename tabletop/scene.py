@@ -1,11 +1,10 @@
-"""The simulated table: a Franka Panda, three coloured cubes, physics at 500 Hz and control at 10 Hz.
+"""The simulated table: a Franka Panda and what `things` puts on it, physics at 500 Hz and control at 10 Hz.
 
 `reset(seed)` makes the same scene for the same seed, `apply` moves the arm by one action, `View` is what the expert may look at
-and a policy may not. It knows no images (see `render`), no language and no learning.
+and a policy may not. It knows no images (see `render`), no task, no language and no learning. The model is built in `world`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -13,22 +12,23 @@ from numpy.typing import NDArray
 
 from tabletop.arm import HOME_RAD, JOINTS, TOOL_DOWN, Array, InverseKinematics, Pose, rotation_of
 from tabletop.contract import CONTROL_HZ
-from tabletop.instructions import COLOURS
+from tabletop.things import BOWL, HALF_HEIGHT_M, RGB, SLOTS, Layout, Place, Placed, Shape, draw_layout
+from tabletop.world import ABSENT_AT_M, BOWL_Z_M, TIMESTEP_S, build, slot
 
-ASSETS = Path(__file__).parent / "assets" / "panda"
-TIMESTEP_S = 0.002  # at 0.004 the cubes slip out of the fingers
 SUBSTEPS = round(1 / CONTROL_HZ / TIMESTEP_S)
-CUBE_HALF_M = 0.02
-CUBE_X_M, CUBE_Y_M = (0.38, 0.60), (-0.20, 0.20)
-CUBE_GAP_M = 0.11  # between centres: room for the open fingers
 START_X_M, START_Y_M, START_Z_M, START_YAW_RAD = (0.42, 0.56), (-0.12, 0.12), (0.14, 0.26), (-0.3, 0.3)
-LIFTED_M = 0.06  # a cube this far above its resting height counts as picked up
 MAX_SHIFT_M, MAX_TURN_RAD = 0.025, 0.125  # per step; what 0.25 m/s and 1.25 rad/s allow at 10 Hz
-CUBE_RGB = {"red": (0.80, 0.12, 0.10), "green": (0.12, 0.60, 0.16), "blue": (0.10, 0.22, 0.75)}
-CAMERA = "front"
 _RAMP_SUBSTEPS = 20  # the servo gets there in this many, then has the rest to settle
-_CAMERA_AT, _CAMERA_LOOKS_AT = np.array([1.12, 0.28, 0.62]), np.array([0.46, -0.01, 0.09])
-_CAMERA_FOVY_DEG = 36.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Where a thing is: (3,) m in the robot's base frame, and its turn about the vertical."""
+
+    position: Array
+    yaw_rad: float
+    half_height_m: float
+    is_round: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +37,30 @@ class View:
 
     tool: Pose
     finger_width_m: float
-    cube_positions: dict[str, Array]
-    cube_yaws_rad: dict[str, float]
-
-    def is_lifted(self, colour: str) -> bool:
-        """Whether that cube is off the table."""
-        return bool(self.cube_positions[colour][2] > CUBE_HALF_M + LIFTED_M)
+    things: dict[str, Seen]  # by name, such as `red cube`
+    bowl_at: Array | None  # the middle of its floor
 
 
 class Tabletop:
     """One simulated table. `model` and `data` are public because the renderer and the appearance jitter need them."""
 
     def __init__(self) -> None:
-        self.model = _build()
+        self.model = build()
         self.data = mujoco.MjData(self.model)
+        self.is_varied = False  # whether the scene is of the layout with everything in it
+        self._bowl_at: Array | None = None
         self._solver = InverseKinematics(self.model)
         self._tcp = self.model.site("tcp").id
-        self._cubes = {colour: self.model.body(colour).id for colour in COLOURS}
-        self._cube_joints = {colour: self.model.joint(colour).qposadr[0] for colour in COLOURS}
+        self._bodies: dict[str, int] = {}  # by the thing's name
+        self._shapes: dict[str, Shape] = {}
 
-    def reset(self, seed: int) -> None:
-        """A fresh scene: cubes at random places and angles, the tool somewhere above the table, fingers open."""
+    def reset(self, seed: int, layout: Layout = Layout.CUBES) -> None:
+        """A fresh scene: things at random places and angles, the tool somewhere above the table, fingers open."""
         random = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
-        self._place_cubes(random)
+        setting, self.is_varied = draw_layout(layout, random), layout is Layout.VARIED
+        self._arrange(setting.things)
+        self._put_bowl(setting.bowl_at)
         joints, start = HOME_RAD, _start_pose(random)
         for _ in range(3):
             joints = self._solver.solve(joints, start)
@@ -80,6 +80,10 @@ class Tabletop:
             self.data.ctrl[:JOINTS] = joints + share * (target - joints)
             mujoco.mj_step(self.model, self.data)
 
+    def stay(self) -> None:
+        """One control step in which the servos keep what they were last told."""
+        mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS)
+
     @property
     def tool(self) -> Pose:
         """Where the point between the fingertips is."""
@@ -97,29 +101,50 @@ class Tabletop:
         return View(
             tool=self.tool,
             finger_width_m=self._finger_width_m,
-            cube_positions={colour: self.data.xpos[body].copy() for colour, body in self._cubes.items()},
-            cube_yaws_rad={colour: _yaw(self.data.xmat[body].reshape(3, 3)) for colour, body in self._cubes.items()},
+            things={name: self._seen(name) for name in self._bodies},
+            bowl_at=None if self._bowl_at is None else self._bowl_at.copy(),
+        )
+
+    def geoms_of(self, colour: str) -> list[int]:
+        """The geoms of the things of that colour in this scene."""
+        return [int(self.model.body_geomadr[body]) for name, body in self._bodies.items() if name.startswith(f"{colour} ")]
+
+    def _seen(self, name: str) -> Seen:
+        body, shape = self._bodies[name], self._shapes[name]
+        return Seen(
+            position=self.data.xpos[body].copy(),
+            yaw_rad=_yaw(self.data.xmat[body].reshape(3, 3)),
+            half_height_m=HALF_HEIGHT_M[shape],
+            is_round=shape is Shape.CYLINDER,
         )
 
     @property
     def _finger_width_m(self) -> float:
         return float(self.data.qpos[JOINTS] + self.data.qpos[JOINTS + 1])
 
-    def _place_cubes(self, random: np.random.Generator) -> None:
-        placed: list[Array] = []
-        for colour in random.permutation(COLOURS):
-            spot = _free_spot(placed, random)
-            placed.append(spot)
-            yaw = random.uniform(-np.pi, np.pi)
-            start = self._cube_joints[colour]
-            self.data.qpos[start : start + 7] = [*spot, CUBE_HALF_M, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+    def _arrange(self, placed: tuple[Placed, ...]) -> None:
+        """Puts each thing into a free body of its shape; the other bodies take part in nothing."""
+        self._bodies, self._shapes = {}, {}
+        free = {shape: iter(range(count)) for shape, count in SLOTS.items()}
+        for one in placed:
+            name = slot(one.thing.shape, next(free[one.thing.shape]))
+            self._set(name, [*one.at, HALF_HEIGHT_M[one.thing.shape]], one.yaw_rad, is_there=True)
+            self.model.geom(name).rgba = [*RGB[one.thing.colour], 1.0]
+            self._bodies[one.thing.name], self._shapes[one.thing.name] = self.model.body(name).id, one.thing.shape
+        for index, name in enumerate(slot(shape, number) for shape, numbers in free.items() for number in numbers):
+            self._set(name, [ABSENT_AT_M[0], ABSENT_AT_M[1] + 0.2 * index, ABSENT_AT_M[2]], 0.0, is_there=False)
+            self.model.geom(name).rgba = [0.0, 0.0, 0.0, 0.0]
 
+    def _set(self, name: str, at: list[float], yaw_rad: float, *, is_there: bool) -> None:
+        start = self.model.joint(name).qposadr[0]
+        self.data.qpos[start : start + 7] = [*at, np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)]
+        geom, body = self.model.geom(name).id, self.model.body(name).id
+        self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = int(is_there)
+        self.model.body_gravcomp[body] = 0.0 if is_there else 1.0  # what is not there hangs in the air, out of sight
 
-def _free_spot(placed: list[Array], random: np.random.Generator) -> Array:
-    while True:
-        spot = np.array([random.uniform(*CUBE_X_M), random.uniform(*CUBE_Y_M)])
-        if all(np.linalg.norm(spot - other) >= CUBE_GAP_M for other in placed):
-            return spot
+    def _put_bowl(self, at: Place | None) -> None:
+        self._bowl_at = None if at is None else np.array([*at, BOWL_Z_M])
+        self.model.body_pos[self.model.body(BOWL).id] = ABSENT_AT_M if at is None else [*at, 0.0]
 
 
 def _start_pose(random: np.random.Generator) -> Pose:
@@ -135,48 +160,3 @@ def _limited(vector: Array, limit: float) -> Array:
 
 def _yaw(rotation: Array) -> float:
     return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
-
-
-def _build() -> mujoco.MjModel:
-    spec = mujoco.MjSpec.from_file(str(ASSETS / "panda.xml"))
-    spec.option.timestep = TIMESTEP_S
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 10
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.visual.quality.shadowsize = 0
-    spec.visual.quality.offsamples = 0
-    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
-    _add_surroundings(spec)
-    for colour in COLOURS:
-        cube = spec.worldbody.add_body(name=colour, pos=[0.5, 0.0, CUBE_HALF_M])
-        cube.add_freejoint(name=colour)
-        cube.add_geom(
-            name=colour,
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=[CUBE_HALF_M] * 3,
-            mass=0.05,
-            rgba=[*CUBE_RGB[colour], 1.0],
-            friction=[1.0, 0.05, 0.0001],
-            solref=[0.01, 1.0],
-            condim=4,
-        )
-    return spec.compile()
-
-
-def _add_surroundings(spec: mujoco.MjSpec) -> None:
-    world = spec.worldbody
-    world.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, pos=[0.4, 0.0, -0.02], size=[0.6, 0.7, 0.02], rgba=[0.62, 0.52, 0.42, 1.0]
-    )
-    world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, pos=[0.0, 0.0, -0.7], size=[4, 4, 0.1], rgba=[0.4, 0.42, 0.45, 1]
-    )
-    world.add_light(name="lamp", pos=[0.8, -0.4, 1.8], dir=[-0.2, 0.2, -1.0], diffuse=[0.7, 0.7, 0.7], castshadow=False)
-    world.add_light(name="sky", pos=[0.0, 0.8, 2.0], dir=[0.2, -0.4, -1.0], diffuse=[0.3, 0.3, 0.3], castshadow=False)
-    forward = (_CAMERA_LOOKS_AT - _CAMERA_AT) / np.linalg.norm(_CAMERA_LOOKS_AT - _CAMERA_AT)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    rotation = np.column_stack([right, np.cross(right, forward), -forward])
-    quaternion = np.empty(4)
-    mujoco.mju_mat2Quat(quaternion, rotation.ravel())
-    world.add_camera(name=CAMERA, pos=_CAMERA_AT, quat=quaternion, fovy=_CAMERA_FOVY_DEG)

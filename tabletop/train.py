@@ -1,33 +1,31 @@
 """Trains the policy on demonstrations: imitation of the expert's chunk, half of the time without the robot's state.
 
-The same seed, data and thread count give the same weights up to floating-point order. It knows no simulator.
+The same seed, data and thread count give the same weights up to floating-point order. A run that was interrupted goes on where
+its last report was. It knows no simulator.
 """
 
 import copy
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from export.contract.tokenize import InstructionTokenizer
-from tabletop.checkpoint import FOLDER, save
-from tabletop.contract import CAMERA
-from tabletop.demos import LOG_FILE as DEMOS_LOG_FILE
-from tabletop.demos import Demonstrations, load
-from tabletop.instructions import COLOURS, PAD_ID, SPEC, UNKNOWN_ID, plain_instruction, training_instruction, vocabulary
+from tabletop.batches import Batches, Drawing
+from tabletop.checkpoint import save, start_from
+from tabletop.instructions import SPEC, vocabulary, write_tokenizer
 from tabletop.network import TabletopPolicy
+from tabletop.shards import Demonstrations
 
-LOG_FILE = "training.json"
+LOG_FILE, STATE_FILE = "training.json", "training.state"
 STEP_WEIGHTS = torch.linspace(1.0, 0.3, 8)
-_COLOUR_WORDS = sorted(vocabulary()[colour] for colour in COLOURS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,64 +34,29 @@ class Plan:
 
     steps: int
     seed: int = 1
-    batch: int = 64
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
-    state_dropout: float = 0.5
-    word_dropout: float = 0.1
     average_over: int = 500
-    report_every: int = 250
+    report_every: int = 100
     threads: int = 1
+    start_from: str | None = None  # a folder of weights whose words and filters are taken over
+    drawing: Drawing = field(default_factory=Drawing)
 
 
-class Batches:
-    """Random frames with freshly drawn instructions and a jitter of exposure, tint, blur and noise."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where weights and log go, and where an unfinished run is kept."""
 
-    def __init__(self, shards: list[Demonstrations], plan: Plan) -> None:
-        self._shards, self._plan = shards, plan
-        self._random = np.random.default_rng(plan.seed)
-        self._sizes = [len(shard.colours) for shard in shards]
-        self._tokenizer = InstructionTokenizer(FOLDER, SPEC)
-        truth = np.concatenate([shard.truth for shard in shards])
-        self._mean, self._spread = truth.mean(0), truth.std(0) + 1e-6
-        self._grain = torch.randn(16 * CAMERA.height, CAMERA.width, 3).to(torch.bfloat16)
+    out: Path
+    state: Path
+    about: dict[str, Any] = field(default_factory=dict)  # what the data is, for the log
 
-    def __iter__(self) -> "Batches":
-        return self
 
-    def __next__(self) -> dict[str, Tensor]:
-        plan, random = self._plan, self._random
-        shard_of = random.choice(len(self._shards), size=plan.batch, p=np.array(self._sizes) / sum(self._sizes))
-        picked = [(self._shards[shard], int(random.integers(self._sizes[shard]))) for shard in shard_of]
-        truth = np.stack([shard.truth[row] for shard, row in picked])
-        return {
-            "image": self._jittered(np.stack([shard.images[row] for shard, row in picked])),
-            "ids": torch.from_numpy(np.stack([self._ids(COLOURS[shard.colours[row]]) for shard, row in picked])),
-            "state": torch.from_numpy(np.stack([shard.states[row] for shard, row in picked])),
-            "mask": torch.from_numpy((random.random((plan.batch, 1)) >= plan.state_dropout).astype(np.float32)),
-            "chunk": torch.from_numpy(np.stack([shard.chunks[row] for shard, row in picked])),
-            "truth": torch.from_numpy((truth - self._mean) / self._spread).to(torch.float32),
-        }
+Report = Callable[[dict[str, float]], None]
 
-    def _ids(self, colour: str) -> NDArray[np.int64]:
-        is_plain = self._random.random() < 0.2
-        ids = self._tokenizer.ids(plain_instruction(colour) if is_plain else training_instruction(colour, self._random))
-        is_dropped = (self._random.random(ids.shape) < self._plan.word_dropout) & (ids != PAD_ID) & ~np.isin(ids, _COLOUR_WORDS)
-        extra = int(self._random.integers(0, 6)) if self._random.random() < 0.3 else 0
-        return np.concatenate([np.full(extra, UNKNOWN_ID), np.where(is_dropped, UNKNOWN_ID, ids)])[: SPEC.max_tokens]
 
-    def _jittered(self, images: NDArray[np.uint8]) -> Tensor:
-        """(B, 3, 128, 128) bfloat16 in [0, 1], channels last as the convolutions like it."""
-        random, count = self._random, len(images)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.bfloat16)
-        gain = random.uniform(0.8, 1.2, (count, 1, 1, 1)) * random.uniform(0.94, 1.06, (count, 3, 1, 1)) / 255
-        pixels.mul_(torch.from_numpy(gain).to(torch.bfloat16))
-        pixels.add_(torch.from_numpy(random.uniform(-0.05, 0.05, (count, 1, 1, 1))).to(torch.bfloat16))
-        if random.random() < 0.3:
-            pixels = torch.lerp(pixels, functional.avg_pool2d(pixels, 3, stride=1, padding=1), float(random.uniform(0.2, 0.9)))
-        rows = np.sort(random.integers(0, len(self._grain) - CAMERA.height, count))
-        grain = torch.stack([self._grain[row : row + CAMERA.height] for row in rows]).permute(0, 3, 1, 2)
-        return pixels.add_(grain, alpha=float(random.uniform(0.0, 0.02))).clamp_(0.0, 1.0)
+class Unfinished(RuntimeError):  # noqa: N818 -- what is there
+    """An unfinished run of another plan is in the way; the text says which file."""
 
 
 def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,44 +74,100 @@ def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tens
     }
 
 
-def train(folder: Path, out: Path, plan: Plan, report: Callable[[str], None]) -> dict[str, Any]:
-    """Trains on every shard in `folder`, writes weights and log into `out`, returns the log."""
-    torch.manual_seed(plan.seed)
+def train(shards: list[Demonstrations], place: Place, plan: Plan, report: Report) -> dict[str, Any]:
+    """Trains on `shards`, writes weights, tokenizer and log into `place.out`, returns the log."""
+    place.out.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(place.out)
     torch.set_num_threads(plan.threads)
-    shards = load(folder)
-    network = TabletopPolicy().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=plan.learning_rate, total_steps=plan.steps, pct_start=0.05)
-    started, curve, recent = time.monotonic(), [], []
-    for step, batch in zip(range(1, plan.steps + 1), Batches(shards, plan), strict=False):
-        parts = loss_of(network, batch)
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(parts.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        _average(average, network, min(1 - 1 / plan.average_over, step / (step + 10)))
-        recent.append([float(part.detach()) for part in parts.values()])
-        if step % plan.report_every == 0 or step == plan.steps:
-            curve.append({"step": step, **dict(zip(parts, np.mean(recent, axis=0).round(5).tolist(), strict=True))})
-            recent.clear()
-            report(f"{curve[-1]} after {(time.monotonic() - started) / 60:.1f} min")
-    log = {
-        "plan": asdict(plan),
-        "demonstrations": json.loads((folder / DEMOS_LOG_FILE).read_text()),
-        "frames": sum(len(shard.colours) for shard in shards),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "minutes": round((time.monotonic() - started) / 60, 2),
-        "torch": torch.__version__,
-        "losses": curve,
-    }
-    save(average, out)
-    (out / LOG_FILE).write_text(json.dumps(log, indent=2) + "\n")
+    run = _Run(Batches(shards, InstructionTokenizer(place.out, SPEC), plan.drawing, plan.seed), plan)
+    if place.state.exists():
+        run.go_on_from(place.state)
+    while run.step < plan.steps:
+        run.advance(report)
+        run.keep(place.state)
+        save(run.average, place.out)
+    log = place.about | run.log()
+    save(run.average, place.out)
+    (place.out / LOG_FILE).write_text(json.dumps(log, indent=2) + "\n")
+    place.state.unlink(missing_ok=True)
     return log
 
 
+class _Run:
+    """A training run in memory."""
+
+    def __init__(self, batches: Batches, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        network = TabletopPolicy(words=len(vocabulary()))
+        if plan.start_from is not None:
+            start_from(network, Path(plan.start_from))
+        self._batches, self._plan = batches, plan
+        self._network = network.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self._network)
+        self._optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser, max_lr=plan.learning_rate, total_steps=plan.steps, pct_start=0.05
+        )
+        self.step, self._seconds, self._curve = 0, 0.0, list[dict[str, float]]()
+
+    def advance(self, report: Report) -> None:
+        """Trains until the next report, and gives it."""
+        recent, began = [], time.monotonic()
+        goal = min(self._plan.steps, self.step + self._plan.report_every)
+        while self.step < goal:
+            recent.append(self._train_step())
+        self._seconds += time.monotonic() - began
+        losses = {name: round(float(np.mean([one[name] for one in recent])), 5) for name in recent[0]}
+        self._curve.append({"step": self.step, **losses})
+        report(self._curve[-1] | {"minutes": round(self._seconds / 60, 1)})
+
+    def _train_step(self) -> dict[str, float]:
+        parts = loss_of(self._network, self._batches.draw())
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        self._optimiser.step()
+        self._schedule.step()
+        self.step += 1
+        _average(self.average, self._network, min(1 - 1 / self._plan.average_over, self.step / (self.step + 10)))
+        return {name: float(part.detach()) for name, part in parts.items()}
+
+    def keep(self, path: Path) -> None:
+        """Writes everything that going on needs; the file is whole or the one before."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_suffix(".half")
+        kept = {part: getattr(self, part).state_dict() for part in _PARTS}
+        told = {"plan": asdict(self._plan), "frames": self._batches.frames, "draws": self._batches.state}
+        torch.save(kept | told | {"step": self.step, "seconds": self._seconds, "curve": self._curve}, half)
+        half.rename(path)
+
+    def go_on_from(self, path: Path) -> None:
+        """Takes up what `keep` wrote. Raises Unfinished where plan or data are not the same."""
+        kept = torch.load(path, weights_only=True)
+        if (kept["plan"], kept["frames"]) != (asdict(self._plan), self._batches.frames):
+            raise Unfinished(f"{path} is an unfinished run of another plan or other data: finish it, or remove the file")
+        for part in _PARTS:
+            getattr(self, part).load_state_dict(kept[part])
+        self._batches.go_on_from(kept["draws"])
+        self.step, self._seconds, self._curve = kept["step"], kept["seconds"], kept["curve"]
+
+    def log(self) -> dict[str, Any]:
+        """What was done, for the model's card."""
+        return {
+            "plan": asdict(self._plan),
+            "frames": self._batches.frames,
+            "parameters": sum(parameter.numel() for parameter in self._network.parameters()),
+            "minutes": round(self._seconds / 60, 2),
+            "torch": torch.__version__,
+            "losses": self._curve,
+        }
+
+
+_PARTS = ("_network", "average", "_optimiser", "_schedule")
+
+
+@torch.no_grad()
 def _average(average: TabletopPolicy, network: TabletopPolicy, keep: float) -> None:
-    with torch.no_grad():
-        for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-            slow.lerp_(fast, 1 - keep)
+    """An exponential moving average of the weights: steadier than the last step."""
+    for mean, latest in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(latest, 1 - keep)

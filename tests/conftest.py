@@ -29,6 +29,7 @@ from control_plane.migrations import upgrade
 from deploy.embedded import child
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
+from deploy.embedded.monitoring import optional_program
 from deploy.embedded.postgres import Cluster, postgres
 from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 from deploy.embedded.seaweedfs import Weed, seaweedfs
@@ -184,6 +185,25 @@ def weed(server_folder: Path) -> Iterator[Weed]:
 def objects_url(weed: Weed) -> str:
     """A bucket of this test's own: it is made when the first object is put."""
     return f"{weed.url}-{secrets.token_hex(6)}"
+
+
+def monitoring_program(name: str) -> Path:
+    """Prometheus, Alertmanager or one of their checking programs: no wheel has them, so `make test` fetches Debian's."""
+    found = optional_program(name, override=None, setting="")
+    assert found is not None, f"{name} is neither on PATH nor fetched: run `make monitoring`"
+    return found
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """What checks and tests rules."""
+    return monitoring_program("promtool")
+
+
+@pytest.fixture(scope="session")
+def amtool() -> Path:
+    """What checks routes."""
+    return monitoring_program("amtool")
 
 
 @pytest.fixture(scope="session")

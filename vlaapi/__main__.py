@@ -39,12 +39,16 @@ WORDS: dict[str, Room] = {
         module="control_plane.cli", takes_word=True, environment=APP, help="what the business earns, as tables and a page"
     ),
     "billing": Room(module="control_plane.cli", takes_word=True, environment=APP, help="whether the books are true"),
+    "dashboards": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may read what dashboards show"),
     "operators": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who may use the operators' API"),
     "audit": Room(module="control_plane.cli", takes_word=True, environment=APP, help="who changed what"),
     "webhooks": Room(module="control_plane.cli", takes_word=True, environment=APP, help="deliveries to customers' webhooks"),
     "signups": Room(module="control_plane.cli", takes_word=True, environment=APP, help="requests for access: approve, reject"),
     "migrate": Room(module="control_plane.cli", takes_word=True, environment=APP, help="bring the database schema up to date"),
     "worker": Room(module="control_plane.cli", takes_word=True, environment=APP, help="record usage events"),
+    "backup": Room(module="control_plane.cli", takes_word=True, environment=APP, help="back up, prove, restore"),
+    "redis": Room(module="control_plane.cli", takes_word=True, environment=APP, help="make what Redis held again"),
+    "restart": Room(module="deploy.embedded", takes_word=True, environment=APP, help="replace the API processes one by one"),
     "export": Room(module="export.start", takes_word=False, environment=EXPORT, help="make, verify and benchmark policies"),
     "tabletop": Room(
         module="tabletop", takes_word=False, environment=EXPORT, help="simulate, train and evaluate the shipped policy"
@@ -63,7 +67,7 @@ def main() -> None:
         sys.exit(f"vlaapi: unknown command {words[0]!r}\n\n{_usage()}")
     python = _python(room)
     arguments = words if room.takes_word else words[1:]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "client"), os.environ.get("PYTHONPATH")]))
     os.execv(python, [python, "-m", room.module, *arguments])  # noqa: S606 -- a fixed table, no shell
 
 

@@ -8,9 +8,7 @@ again, as often as the back-off allows. Safe to share by threads.
 from __future__ import annotations
 
 import itertools
-import json
 import queue
-import random
 import threading
 import time
 from collections.abc import Mapping
@@ -19,22 +17,19 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgpack
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from vlaapi_client import stream_wire as wire
 from vlaapi_client import transport
 from vlaapi_client.calls import Defaults, Fields, Pictures, observation
 from vlaapi_client.client import DEADLINE_MS
-from vlaapi_client.errors import ConnectionLost, DeadlineExceeded, Refused, ServiceFault, VlaError, error_from, error_of
+from vlaapi_client.errors import VlaError
 from vlaapi_client.pictures import Encoding
-from vlaapi_client.results import Answer, answer_of
+from vlaapi_client.results import Answer
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-PATH = "/v1/stream"
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 @dataclass(eq=False)
@@ -53,12 +48,12 @@ class Stream:
     def __init__(
         self, url: str, key: str, *, deadline_ms: int = DEADLINE_MS, jpeg_quality: int | None = 90, ssl: Any = None
     ) -> None:
-        self._url = transport.base_url(url).replace("http", "ws", 1) + PATH
+        self._url = wire.address(url)
         self._headers = dict(transport.headers_for(key))
         self._defaults, self._ssl = Defaults(deadline_ms=deadline_ms, encoding=Encoding(jpeg_quality)), ssl
         self._lock, self._ids = threading.Lock(), itertools.count()
         self._line: _Line | None = None
-        self._failures, self._not_before_s = 0, float("-inf")
+        self._back_off = wire.BackOff()
         self.metadata: Mapping[str, Any] = {}
 
     def warm(self) -> Mapping[str, Any]:
@@ -75,15 +70,14 @@ class Stream:
         line.waiting[number] = reply
         try:
             if line.is_lost:
-                raise _lost("the socket broke")
-            self._send(line, {"id": number, "request": {**request, **_pictures(parts)}})
+                raise wire.lost("the socket broke")
+            self._send(line, wire.question(number, request, parts))
             told = reply.get(timeout=max(0.001, ends_s - time.monotonic()))
         except queue.Empty:
-            message = f"no answer within {request['deadline_ms']} ms; gave up waiting here"
-            raise DeadlineExceeded("deadline_exceeded", message, param="deadline_ms", is_retryable=True) from None
+            raise wire.too_late(request["deadline_ms"]) from None
         finally:
             line.waiting.pop(number, None)
-        return _read(told, 1e3 * (time.monotonic() - began_s))
+        return wire.answered(told, 1e3 * (time.monotonic() - began_s))
 
     def close(self) -> None:
         """Closes the socket; who waits gets ConnectionLost."""
@@ -102,88 +96,46 @@ class Stream:
         with self._lock:
             if self._line is not None and not self._line.is_lost:
                 return self._line
-            left_s = self._not_before_s - time.monotonic()
-            if left_s > 0:
-                raise _lost("the service was not reached a moment ago", retry_after_s=round(left_s, 3))
+            self._back_off.check()
             try:
                 line = self._connected(max(0.05, ends_s - time.monotonic()))
             except VlaError:
-                self._back_off()
+                self._back_off.failed()
                 raise
-            self._line, self._failures = line, 0
+            self._line = line
+            self._back_off.succeeded()
             threading.Thread(target=self._listen, args=(line,), daemon=True, name="vlaapi stream").start()
             return line
 
     def _connected(self, timeout_s: float) -> _Line:
-        headers = dict(self._headers)
-        options: dict[str, Any] = {} if self._ssl is None else {"ssl": self._ssl}
-        options |= {"user_agent_header": headers.pop("User-Agent"), "max_size": transport.ANSWER_BYTES_MAX}
-        options |= {"open_timeout": timeout_s, "compression": None, "proxy": None}
         try:
             with ExitStack() as opened:
-                socket = opened.enter_context(connect(self._url, additional_headers=headers, **options))
-                self.metadata = _object(socket.recv(timeout=timeout_s)).get("metadata", {})
+                socket = opened.enter_context(connect(self._url, **wire.options(self._headers, self._ssl, timeout_s)))
+                self.metadata = wire.told_by(socket.recv(timeout=timeout_s)).get("metadata", {})
                 return _Line(socket, opened.pop_all())
         except InvalidStatus as refused:
-            response = refused.response
-            told = {name.lower(): value for name, value in response.headers.raw_items()}
-            raise error_from(response.status_code, bytes(response.body or b""), told) from None
+            raise wire.turned_away(refused) from None
         except (OSError, TimeoutError, WebSocketException, InvalidHandshake) as error:
-            raise _lost(f"no answer of the service ({type(error).__name__}: {error})") from None
+            raise wire.unreached(error) from None
 
-    def _back_off(self) -> None:
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._failures) * (0.75 + random.random() / 2)  # noqa: S311 -- jitter
-        self._failures, self._not_before_s = self._failures + 1, time.monotonic() + pause_s
-
-    def _send(self, line: _Line, message: Mapping[str, Any]) -> None:
+    def _send(self, line: _Line, message: bytes) -> None:
         try:
-            line.socket.send(msgpack.packb(message))
+            line.socket.send(message)
         except (OSError, WebSocketException) as error:
-            raise _lost(f"the socket broke ({type(error).__name__}: {error})") from None
+            raise wire.broken(error) from None
 
     def _listen(self, line: _Line) -> None:
         """Until the socket ends: hands each reply to who waits for it. Runs in a thread, which also answers pings."""
-        why = "the socket was closed"
+        why = wire.lost("the socket was closed")
         try:
             for message in line.socket:
-                told = _object(message)
+                told = wire.told_by(message)
                 waiting = line.waiting.get(told.get("id", -1))
                 if waiting is not None:
                     waiting.put(told)
         except (OSError, WebSocketException, VlaError) as error:
-            why = f"the socket broke ({type(error).__name__}: {error})"
+            why = wire.broken(error)
         line.is_lost = True
         for waiting in list(line.waiting.values()):
-            waiting.put(_lost(why))
+            waiting.put(why)
         line.open.close()
-
-
-def _pictures(parts: Mapping[str, bytes]) -> dict[str, Any]:
-    named = {name[len("images.") :]: data for name, data in parts.items() if name.startswith("images.")}
-    first = {"image": parts["image"]} if "image" in parts else {}
-    return {**first, **({"images": named} if named else {})}
-
-
-def _read(told: Any, round_trip_ms: float) -> Answer:
-    if isinstance(told, VlaError):
-        raise told
-    if isinstance(told.get("error"), dict):
-        error = error_of(told["error"], 0, {})
-        if isinstance(error, Refused):
-            error.fallback = told.get("fallback")
-        raise error
-    return answer_of(told.get("answer") or {}, {}, round_trip_ms)
-
-
-def _object(message: bytes | str) -> dict[str, Any]:
-    try:
-        told = msgpack.unpackb(message) if isinstance(message, bytes) else json.loads(message)
-    except (ValueError, msgpack.UnpackException, RecursionError):
-        raise ServiceFault("unreadable_answer", "a message of the service cannot be read") from None
-    if not isinstance(told, dict):
-        raise ServiceFault("unreadable_answer", "a message of the service is no object")
-    return told
-
-
-def _lost(why: str, retry_after_s: float | None = None) -> ConnectionLost:
-    return ConnectionLost("connection_lost", why, is_retryable=True, retry_after_s=retry_after_s)

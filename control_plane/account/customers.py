@@ -22,6 +22,7 @@ from control_plane.customers.verbs import (
 )
 from control_plane.endpoints.endpoint import Call, Endpoint
 from control_plane.endpoints.pages import Page, PageQuery, before_of, page_of
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.public_id import public_id
 from control_plane.keys.verbs import NewKey
 from control_plane.operators.roles import Admin, Viewer
@@ -51,6 +52,7 @@ class CustomerReport(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsReport
     is_active: bool
     is_zero_retention: bool
+    data_policy: DataPolicy
     spend_cap_cents: int | None  # what a UTC month may cost at most
     deadline_ms: int | None  # of a request that names none; null: the service's
     created_at: datetime
@@ -151,6 +153,7 @@ def customer_report(customer: CustomerSummary) -> CustomerReport:
         ),
         is_active=customer.is_active,
         is_zero_retention=customer.is_zero_retention,
+        data_policy=customer.data_policy,
         spend_cap_cents=customer.spend_cap_cents,
         deadline_ms=customer.deadline_ms,
         created_at=customer.created_at,
@@ -165,6 +168,7 @@ CUSTOMER = {
     "limits": {"per_minute": 100, "per_day": 10_000, "per_month": 100_000, "concurrency": 16},
     "is_active": True,
     "is_zero_retention": False,
+    "data_policy": "standard",
     "spend_cap_cents": 500_000,
     "deadline_ms": None,
     "created_at": "2026-11-27T18:30:00Z",

@@ -13,6 +13,7 @@ KEY = {
     "robots": ["franka_panda"],
     "models": None,
     "allowed_ips": ["203.0.113.0/24"],
+    "data_policy": None,
     "rotated_from": None,
     "expires_at": None,
     "revoked_at": None,

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from control_plane.account.key_examples import ISSUED, KEY, NEW_KEY, ROTATED
 from control_plane.endpoints.endpoint import Call, Endpoint
 from control_plane.errors import ApiError
+from control_plane.identity.data_policy import DataPolicy, most_restrictive
 from control_plane.identity.principal import Principal
 from control_plane.identity.public_id import public_id
 from control_plane.identity.scope import require_unrestricted
@@ -48,6 +49,7 @@ class KeyWish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     robots: _Names | None = None
     models: _Names | None = None
     allowed_ips: _Names | None = None
+    data_policy: DataPolicy | None = None
 
     def as_new(self) -> NewKey:
         """As the verbs take it."""
@@ -59,6 +61,7 @@ class KeyWish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
             robots=self.robots,
             policies=self.models,
             allowed_ips=self.allowed_ips,
+            data_policy=self.data_policy,
         )
 
 
@@ -81,6 +84,7 @@ class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
     robots: tuple[str, ...] | None
     models: tuple[str, ...] | None
     allowed_ips: tuple[str, ...] | None
+    data_policy: str | None
     rotated_from: str | None
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -140,8 +144,10 @@ async def rotate_own(by: Principal, call: Call, *, body: RotationWish) -> Rotate
     """A new key like the old one; both work during the overlap."""
     require_unrestricted(by)
     key_id, mine = call.id("key", "key"), await _mine(call, by)
-    if mine.expires_at is not None or ((mine.per_minute or mine.allowed_ips) and key_id != mine.id):
-        raise ApiError("key_restricted", "A key with an end, a cap or an allow list cannot rotate into one that may do more.")
+    if mine.expires_at is not None or ((mine.per_minute or mine.allowed_ips or mine.data_policy) and key_id != mine.id):
+        raise ApiError(
+            "key_restricted", "A key with an end, a cap, an allow list or a data policy cannot rotate into one that may do more."
+        )
     return await _rotate(call, key_id, body, customer_id=by.customer_id)
 
 
@@ -186,6 +192,7 @@ def key_report(key: KeySummary, *, this: UUID | None = None) -> KeyReport:
         robots=key.robots,
         models=key.policies,
         allowed_ips=key.allowed_ips,
+        data_policy=key.data_policy,
         rotated_from=None if key.rotated_from is None else public_id("key", key.rotated_from),
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
@@ -233,6 +240,9 @@ def _within(mine: KeySummary, new: NewKey) -> NewKey:
         robots=new.robots,
         policies=new.policies,
         allowed_ips=allowed,
+        data_policy=new.data_policy
+        if mine.data_policy is None
+        else most_restrictive(DataPolicy(mine.data_policy), new.data_policy),
     )
 
 

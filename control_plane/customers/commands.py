@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from billing.tiers import Tier
+from control_plane.customers.data_policy import NewDataPolicy
 from control_plane.customers.verbs import (
     LIMITS,
     ChangedCustomer,
@@ -19,12 +20,14 @@ from control_plane.customers.verbs import (
     create_customer,
     list_customers,
     set_active,
+    set_data_policy,
     set_deadline,
     set_limits,
     set_spend_cap,
     set_tier,
 )
 from control_plane.errors import ApiError
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.public_id import public_id
 from control_plane.keys.commands import CustomerId, issued_as_json, issued_as_lines
 from control_plane.keys.fields import clean_email
@@ -137,6 +140,20 @@ def set_deadline_(
     _change(ctx, customer, lambda stores, id_: set_deadline(stores, id_, deadline_ms), as_json=as_json)
 
 
+@commands.command("set-data-policy")
+def set_data_policy_(
+    ctx: typer.Context,
+    customer: CustomerId,
+    policy: DataPolicy,
+    given_by: Annotated[str | None, typer.Option(help="Who agreed, a person or a contract; needed for train.")] = None,
+    keep_days: Annotated[int | None, typer.Option(help="Days that pictures are kept.  [default: debug 7, train 365]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What may be kept of their requests, from the next one on: zero, standard, debug or train."""
+    new = NewDataPolicy(policy=policy, given_by=given_by, keep_days=keep_days)
+    _change(ctx, customer, lambda stores, id_: set_data_policy(stores, id_, new), as_json=as_json)
+
+
 @commands.command("deactivate")
 def deactivate(ctx: typer.Context, customer: CustomerId, as_json: AsJson = False) -> None:
     """Refuses every key of this customer, until activated again."""
@@ -203,6 +220,10 @@ def _as_json(customer: CustomerSummary) -> dict[str, Any]:
         "limits": asdict(customer.limits),
         "is_active": customer.is_active,
         "is_zero_retention": customer.is_zero_retention,
+        "data_policy": customer.data_policy.value,
+        "data_policy_version": customer.data_policy_version,
+        "consent": None if customer.data_consent_id is None else public_id("con", customer.data_consent_id),
+        "keep_days": customer.data_keep_days,
         "spend_cap_cents": customer.spend_cap_cents,
         "deadline_ms": customer.deadline_ms,
         "created_at": customer.created_at,
@@ -219,6 +240,6 @@ def _as_row(customer: CustomerSummary) -> dict[str, object]:
         "tier": customer.tier.value,
         "limits": f"{limits.per_minute}/minute, {limits.per_day}/day, {month}, {limits.concurrency} at once",
         "active": "yes" if customer.is_active else "no",
-        "retention": "zero" if customer.is_zero_retention else "usual",
+        "data policy": customer.data_policy.value,
         "spend cap": "none" if customer.spend_cap_cents is None else f"{customer.spend_cap_cents} cents/month",
     }

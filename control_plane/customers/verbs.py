@@ -16,9 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from billing.tiers import Tier
 from control_plane.audit.record import Change, record
+from control_plane.customers.data_policy import NewDataPolicy, agreed
 from control_plane.customers.tables import customer_accounts
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.principal import RateLimits, limits_in_force
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.keys.fields import clean_email, clean_name, positive
@@ -59,6 +61,10 @@ class CustomerSummary:
     limits: RateLimits
     is_active: bool
     is_zero_retention: bool
+    data_policy: DataPolicy
+    data_policy_version: int
+    data_consent_id: UUID | None
+    data_keep_days: int | None
     spend_cap_cents: int | None  # what a month may cost at most; None: no cap
     deadline_ms: int | None  # of a request that names none; None: the service's
     created_at: datetime
@@ -104,6 +110,7 @@ async def insert_customer(
         "email": clean_email(new.email),
         "tier": new.tier.value,
         "is_zero_retention": new.is_zero_retention,
+        "data_policy": (DataPolicy.ZERO if new.is_zero_retention else DataPolicy.STANDARD).value,
         **_checked(new.overrides),
     }
     statement = insert(customer_accounts).values(values).on_conflict_do_nothing().returning(customer_accounts)
@@ -135,17 +142,25 @@ async def set_active(stores: Stores, customer_id: UUID, *, is_active: bool) -> C
 
 async def change_customer(stores: Stores, customer_id: UUID, changes: Mapping[str, Any]) -> ChangedCustomer:
     """Several things at once, or none of them: tier, is_active, is_zero_retention, spend cap, deadline and the LIMITS."""
-    known = {"is_active", "is_zero_retention"}
-    values = {name: value for name, value in changes.items() if name in known} | _checked(changes)
+    values: dict[str, Any] = {"is_active": changes["is_active"]} if "is_active" in changes else {}
+    values |= _checked(changes)
     if "tier" in changes:
         values["tier"] = Tier(changes["tier"]).value
     if "spend_cap_cents" in changes:
         values["spend_cap_cents"] = _within("spend_cap_cents", changes["spend_cap_cents"], 0, MAX_CENTS)
     if "deadline_ms" in changes:
         values["deadline_ms"] = _within("deadline_ms", changes["deadline_ms"], 1, MAX_DEADLINE_MS)
-    if not values:
+    if not values and "is_zero_retention" not in changes:
         raise ApiError("missing_field", "say what to change.", param="customer")
-    return await _change(stores, customer_id, values)
+    policy = None
+    if "is_zero_retention" in changes:
+        policy = NewDataPolicy(policy=DataPolicy.ZERO if changes["is_zero_retention"] else DataPolicy.STANDARD)
+    return await _change(stores, customer_id, values, policy=policy)
+
+
+async def set_data_policy(stores: Stores, customer_id: UUID, new: NewDataPolicy) -> ChangedCustomer:
+    """What may be kept of the customer's requests, from the next one on. What was kept before stays until it is deleted."""
+    return await _change(stores, customer_id, {}, policy=new)
 
 
 async def show_customer(engine: AsyncEngine, customer_id: UUID) -> CustomerSummary:
@@ -190,13 +205,17 @@ async def list_customers(engine: AsyncEngine) -> Sequence[CustomerSummary]:
             return [_summary(row) for row in await connection.execute(query)]
 
 
-async def _change(stores: Stores, customer_id: UUID, values: Mapping[str, object]) -> ChangedCustomer:
+async def _change(
+    stores: Stores, customer_id: UUID, values: Mapping[str, object], *, policy: NewDataPolicy | None = None
+) -> ChangedCustomer:
     is_the_customer = customer_accounts.c.id == customer_id
     with database_errors():
         async with stores.engine.begin() as connection:
             before = (await connection.execute(select(customer_accounts).where(is_the_customer).with_for_update())).one_or_none()
             if before is None:
                 raise no_such("customer", public_id("cus", customer_id))
+            if policy is not None:
+                values = {**values, **await agreed(connection, before, policy, actor=stores.by.actor)}
             statement = update(customer_accounts).where(is_the_customer).values(values).returning(customer_accounts)
             row = (await connection.execute(statement)).one()
             told = {kind: {name: getattr(of, name) for name in values} for kind, of in (("before", before), ("after", row))}
@@ -239,6 +258,10 @@ def _summary(row: Row[Any]) -> CustomerSummary:
         ),
         is_active=row.is_active,
         is_zero_retention=row.is_zero_retention,
+        data_policy=DataPolicy.ZERO if row.is_zero_retention else DataPolicy(row.data_policy),
+        data_policy_version=row.data_policy_version,
+        data_consent_id=row.data_consent_id,
+        data_keep_days=row.data_keep_days,
         spend_cap_cents=row.spend_cap_cents,
         deadline_ms=row.deadline_ms,
         created_at=row.created_at,

@@ -35,7 +35,7 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long one attempt, its answer, and the memory of it last. `may_rerun`: after an attempt that never ended."""
+    """How long one attempt, its answer (0: not at all) and the memory of it last. `may_rerun`: after one that never ended."""
 
     attempt_ms: int
     kept_ms: int
@@ -90,10 +90,10 @@ class Claims:
         return self._opened(claim, more) if isinstance(more, bytes) else claim
 
     async def finish(self, claim: Claim, answer: Kept, keeping: Keeping) -> None:
-        """Keeps the answer, if it is not too large; remembers that there was one either way."""
+        """Keeps the answer, if it may be and is not too large; remembers that there was one either way."""
         data = msgspec.msgpack.encode(answer)
         sealed = b""
-        if len(data) <= self.max_answer_bytes:
+        if keeping.kept_ms and len(data) <= self.max_answer_bytes:
             sealed = seal(data.decode("latin-1"), pepper=claim.secret, purpose=_PURPOSE, about=claim.names[1])
         await self.redis.eval(_FINISH, 2, *claim.names, claim.attempt, sealed, keeping.kept_ms, keeping.remembered_ms)
 

@@ -54,7 +54,9 @@ class Authenticator:
     ) -> None:
         self.last_used = LastUsed(engine=engine)
         self._trusted_proxies = trusted_proxies
-        self._stores = ReadThrough(engine=engine, redis=redis, cache_s=cache_s)
+        self._stores = ReadThrough(
+            engine=engine, redis=redis, cache_s=cache_s, is_away=metrics.breaker_open.labels("postgres").set
+        )
         self._pepper = pepper
         self._cache_s = cache_s
         self._metrics = metrics

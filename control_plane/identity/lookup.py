@@ -11,15 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from billing.tiers import Tier
 from control_plane.db import database_errors
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.principal import limits_in_force
 from control_plane.identity.record import KeyRecord
 from control_plane.identity.spending import most_billable_of
 
 _QUERY = text("""
     SELECT k.id::text AS key_id, k.customer_id::text, k.per_minute AS key_per_minute, k.revoked_at, k.expires_at,
-           k.is_test, k.robots, k.policies, k.allowed_ips,
-           c.company_name, c.tier, c.is_active, c.is_zero_retention, c.per_minute, c.per_day, c.per_month, c.concurrency,
-           c.spend_cap_cents, c.deadline_ms,
+           k.is_test, k.robots, k.policies, k.allowed_ips, k.data_policy AS key_data_policy,
+           c.company_name, c.tier, c.is_active, c.per_minute, c.per_day, c.per_month, c.concurrency,
+           c.spend_cap_cents, c.deadline_ms, c.data_policy_version, c.data_consent_id::text, c.data_keep_days,
+           CASE WHEN c.is_zero_retention THEN 'zero' ELSE c.data_policy END AS data_policy, -- a release before this set the first
            s.version AS safety_version, s.document::text AS safety_document, s.preset AS safety_preset
     FROM api_keys k JOIN customer_accounts c ON c.id = k.customer_id
     LEFT JOIN safety_settings s ON s.customer_id = c.id AND NOT s.is_cleared
@@ -54,7 +56,6 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float, most_billable: int |
         per_month=limits.per_month,
         concurrency=limits.concurrency,
         key_per_minute=row.key_per_minute,
-        is_zero_retention=row.is_zero_retention,
         is_active=row.is_active,
         is_revoked=row.revoked_at is not None,
         expires_at_s=None if row.expires_at is None else row.expires_at.timestamp(),
@@ -67,4 +68,9 @@ def _record(row: Row[tuple[object, ...]], read_at_s: float, most_billable: int |
         allowed_ips=None if row.allowed_ips is None else tuple(row.allowed_ips),
         most_billable=most_billable,
         deadline_ms=row.deadline_ms,
+        data_policy=DataPolicy(row.data_policy),
+        data_policy_version=row.data_policy_version,
+        data_consent_id=None if row.data_consent_id is None else UUID(row.data_consent_id),
+        data_keep_days=row.data_keep_days,
+        key_data_policy=None if row.key_data_policy is None else DataPolicy(row.key_data_policy),
     )

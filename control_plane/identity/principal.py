@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from billing.tiers import Tier, tier_terms, trial_limits
+from control_plane.identity.data_policy import STANDARD_TERMS, DataPolicy, DataTerms, lowered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,15 +74,26 @@ class Principal:
     tier: Tier
     limits: RateLimits
     key_per_minute: int | None  # a key may carry a lower cap of its own
-    is_zero_retention: bool  # instruction and action are not kept in inference_logs
     safety: CustomerSafety | None = None  # None: nothing of their own
     scope: Scope = _WHOLE_ACCOUNT
     is_test: bool = False
     # The most billable requests of a month that the customer's spend cap allows. None: no cap, or requests cost nothing.
     most_billable: int | None = None
     deadline_ms: int | None = None  # of a request that names none; None: the service's
+    data: DataTerms = STANDARD_TERMS  # what may be kept of a request
+
+    @property
+    def is_zero_retention(self) -> bool:
+        """Whether nothing of what is asked and answered may be kept."""
+        return self.data.is_zero
 
 
 def unbilled(principal: Principal) -> Principal:
     """The same caller for a request that is never billed: a spend cap has nothing to say about it."""
     return principal if principal.most_billable is None else replace(principal, most_billable=None)
+
+
+def with_less_kept(principal: Principal, policy: DataPolicy) -> Principal:
+    """The same caller for a request that asks for this data policy; it can take away, never add."""
+    terms = lowered(principal.data, policy)
+    return principal if terms is principal.data else replace(principal, data=terms)

@@ -6,6 +6,7 @@ none: the key goes on working; of any other key it cannot be said whether it exi
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,11 +43,13 @@ class Found:
 class ReadThrough:
     """Reads records through both stores and leaves them in Redis for the other processes."""
 
-    def __init__(self, *, engine: AsyncEngine, redis: Redis, cache_s: float) -> None:
+    def __init__(
+        self, *, engine: AsyncEngine, redis: Redis, cache_s: float, is_away: Callable[[int], None] | None = None
+    ) -> None:
         self._engine = engine
         self._redis = redis
         self._cache_s = cache_s
-        self._database = Breaker()
+        self._database = Breaker(changed=is_away)
 
     async def read(self, digest: bytes, *, max_age_s: float) -> Found | None:
         """What is known, read from PostgreSQL at most `max_age_s` ago if it can be had. None: it cannot be said."""

@@ -8,9 +8,10 @@ from uuid import UUID
 import msgspec
 
 from billing.tiers import Tier
+from control_plane.identity.data_policy import KEEP_DAYS, DataPolicy, DataTerms, lowered
 from control_plane.identity.principal import CustomerSafety, Principal, RateLimits, Scope, limits_of_test_keys
 
-_VERSION = 5
+_VERSION = 6
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -27,7 +28,6 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     per_month: int | None
     concurrency: int
     key_per_minute: int | None
-    is_zero_retention: bool
     is_active: bool
     is_revoked: bool
     expires_at_s: float | None
@@ -40,6 +40,11 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     allowed_ips: tuple[str, ...] | None = None  # networks; None: from anywhere
     most_billable: int | None = None  # what the spend cap allows; None: no cap
     deadline_ms: int | None = None  # of a request that names none
+    data_policy: DataPolicy = DataPolicy.STANDARD  # the customer's
+    data_policy_version: int = 1
+    data_consent_id: UUID | None = None
+    data_keep_days: int | None = None  # None: as the policy says
+    key_data_policy: DataPolicy | None = None  # the key's own; None: the customer's
 
     def principal(self) -> Principal:
         """Who calls, if the key may be used."""
@@ -53,13 +58,21 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             tier=self.tier,
             limits=limits_of_test_keys(live) if self.is_test else live,
             key_per_minute=self.key_per_minute,
-            is_zero_retention=self.is_zero_retention,
             safety=self._safety(),
             scope=Scope(robots=self.robots, policies=self.policies),
             is_test=self.is_test,
             most_billable=None if self.is_test else self.most_billable,
             deadline_ms=self.deadline_ms,
+            data=self._data(),
         )
+
+    def _data(self) -> DataTerms:
+        """A test key's requests are not what a robot does: they are never kept for training."""
+        keep_days = KEEP_DAYS[self.data_policy] if self.data_keep_days is None else self.data_keep_days
+        terms = DataTerms(
+            policy=self.data_policy, version=self.data_policy_version, consent_id=self.data_consent_id, keep_days=keep_days
+        )
+        return lowered(lowered(terms, self.key_data_policy), DataPolicy.DEBUG if self.is_test else None)
 
     def _safety(self) -> CustomerSafety | None:
         if not self.safety_version:

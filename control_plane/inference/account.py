@@ -152,7 +152,7 @@ class Account:
             safety_score=None if verdict is None else verdict.overall_score,
             limiting_rule=None if verdict is None else verdict.limiting_rule,
             error_code=error_code,
-            session_id=subject.session_id,
+            session_id=subject.session_id if is_kept else None,
             is_test=self.principal.is_test,
             is_idempotent=trace.is_idempotent,
             schema=TEST_SCHEMA if self.principal.is_test else SCHEMA,

@@ -18,7 +18,8 @@ from control_plane.errors import ApiError
 from control_plane.guarding.fields import JOINTS_MAX, LimitFields, Number, StateFields
 from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
-from control_plane.identity.principal import Principal, unbilled
+from control_plane.identity.data_policy import asked_policy
+from control_plane.identity.principal import Principal, unbilled, with_less_kept
 from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.deadline import Deadline
@@ -104,10 +105,19 @@ class DryRun:
     default_robot: str
     time_limit_s: float
 
-    async def answer(self, trace: Trace, authorization: str | None, parse: Callable[[], Awaitable[CheckFields]]) -> Checked:
+    async def answer(
+        self,
+        trace: Trace,
+        authorization: str | None,
+        parse: Callable[[], Awaitable[CheckFields]],
+        *,
+        data_policy: str | None = None,
+    ) -> Checked:
         """The verdict, recorded. Raises ApiError; an admitted dry run leaves exactly one usage event either way."""
         self.in_flight.shed()
         principal = await self.authenticator.authenticate(authorization)
+        if data_policy is not None:
+            principal = with_less_kept(principal, asked_policy(data_policy))
         trace.customer_id = principal.customer_id
         trace.mark("authenticate")
         with self.in_flight.reading(principal.customer_id, principal.limits.concurrency):
@@ -136,7 +146,8 @@ class DryRun:
         chosen, model, robot = self._choose(account, asked)
         chosen = replace(chosen, columns=StateColumns(), state_path="")
         if asked.instruction is not None:
-            self.guards.inspect_instruction(chosen, asked.instruction, account.trace)
+            is_kept = not account.principal.is_zero_retention
+            self.guards.inspect_instruction(chosen, asked.instruction, account.trace, is_kept=is_kept)
         context = _context(asked)
         self.guards.inspect(chosen, context)
         deadline = Deadline(ends_s=perf_counter() + self.time_limit_s)

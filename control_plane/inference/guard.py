@@ -65,15 +65,15 @@ class Guards:
             self.log.exception("guard_not_built", robot_type=robot)
             raise _unavailable() from None
 
-    def inspect_instruction(self, chosen: InForce, instruction: str, trace: Trace) -> None:
-        """Raises instruction_refused. The text is not logged, only its hash and what it matched."""
+    def inspect_instruction(self, chosen: InForce, instruction: str, trace: Trace, *, is_kept: bool) -> None:
+        """Raises instruction_refused. The text is not logged, only what it matched and, where it may be kept, its hash."""
         if chosen.instructions is None:
             return
         verdict = chosen.instructions.judge(instruction)
         if not verdict.is_refused:
             return
         self.metrics.guard_rules.labels(G1, RuleStatus.REJECTED.value).inc()
-        digest = hashlib.sha256(instruction.encode()).hexdigest()
+        digest = hashlib.sha256(instruction.encode()).hexdigest() if is_kept else None
         self.log.info(
             "instruction_refused",
             request_id=trace.public_id,

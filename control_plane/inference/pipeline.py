@@ -12,7 +12,8 @@ from control_plane.errors import ApiError
 from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
 from control_plane.guarding.sessions import SessionKey, Turn
-from control_plane.identity.principal import Principal
+from control_plane.identity.data_policy import asked_policy
+from control_plane.identity.principal import Principal, with_less_kept
 from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
@@ -41,6 +42,7 @@ class Call:
     trace: Trace
     authorization: str | None
     parse: Callable[[], Awaitable[Inquiry]]
+    data_policy: str | None = None  # as the request's header has it: it may keep less, never more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,8 @@ class Pipeline:
     async def _authenticate(self, call: Call) -> Principal:
         self.in_flight.shed()
         principal = await self.authenticator.authenticate(call.authorization)
+        if call.data_policy is not None:
+            principal = with_less_kept(principal, asked_policy(call.data_policy))
         call.trace.customer_id = principal.customer_id
         call.trace.mark("authenticate")
         return principal
@@ -149,7 +153,8 @@ class Pipeline:
         guard = self.guards.choose(account.principal, observation.policy, observation.robot_type, observation.safety)
         if observation.state is None and observation.safety is not None:
             guard = replace(guard, columns=StateColumns())  # the state is told in `safety`, and is complained about there
-        self.guards.inspect_instruction(guard, observation.instruction, account.trace)
+        is_kept = not account.principal.is_zero_retention
+        self.guards.inspect_instruction(guard, observation.instruction, account.trace, is_kept=is_kept)
         context = context_of(guard, observation, account.turn)
         self.guards.inspect(guard, context)
         return Guarded(observation=observation, guard=guard, context=context)

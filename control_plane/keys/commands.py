@@ -6,7 +6,7 @@ import typer
 
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
-from control_plane.keys.fields import clean_duration
+from control_plane.keys.fields import clean_data_policy, clean_duration
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines, print_table, tell_if_unheard
 from control_plane.keys.verbs import IssuedKey, KeySummary, NewKey, change_key, create_key, list_keys, revoke_key, rotate_key
 
@@ -29,6 +29,7 @@ def create(
     robots: Annotated[str | None, typer.Option(help="Only for these robots, separated by commas.")] = None,
     policies: Annotated[str | None, typer.Option(help="Only for these models, separated by commas.")] = None,
     allowed_ips: Annotated[str | None, typer.Option(help="Only from these addresses or networks (CIDR).")] = None,
+    data_policy: Annotated[str | None, typer.Option(help="Keeps less than the customer's: zero, standard, debug.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """One more key for a customer. It is shown now and never again."""
@@ -41,6 +42,7 @@ def create(
         robots=_listed(robots),
         policies=_listed(policies),
         allowed_ips=_listed(allowed_ips),
+        data_policy=clean_data_policy(data_policy),
     )
     created = on_stores(ctx, lambda stores: create_key(stores, customer_id, new))
     if as_json:
@@ -79,6 +81,7 @@ def set_(
     robots: Annotated[str | None, typer.Option(help=f"Only for these robots, or `{ANY}`.")] = None,
     policies: Annotated[str | None, typer.Option(help=f"Only for these models, or `{ANY}`.")] = None,
     allowed_ips: Annotated[str | None, typer.Option(help=f"Only from these addresses or networks (CIDR), or `{ANY}`.")] = None,
+    data_policy: Annotated[str | None, typer.Option(help=f"What is kept of its requests, or `{ANY}`: the customer's.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Changes what a key may do, in every running process in under a second. What is not named stays as it is."""
@@ -87,6 +90,8 @@ def set_(
     changes: dict[str, Any] = {field: _listed_or_any(text) for field, text in lists.items() if text is not None}
     if name is not None:
         changes["name"] = name
+    if data_policy is not None:
+        changes["data_policy"] = None if data_policy == ANY else data_policy
     if key_per_minute is not None:
         changes["per_minute"] = _number_or_any(key_per_minute)
     changed = on_stores(ctx, lambda stores: change_key(stores, key_id, changes))
@@ -149,6 +154,7 @@ def summary_as_json(key: KeySummary) -> dict[str, Any]:
         "is_test": key.is_test,
         "per_minute": key.per_minute,
         **_restrictions(key),
+        "data_policy": key.data_policy,
         "rotated_from": None if key.rotated_from is None else public_id("key", key.rotated_from),
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,

@@ -11,6 +11,7 @@ from ipaddress import IPv6Network, ip_network
 
 from billing.segments import month_named
 from control_plane.errors import ApiError
+from control_plane.identity.data_policy import DataPolicy
 from safety.profile import known_robots
 
 MAX_NUMBER = 2_000_000_000  # PostgreSQL's integer holds a little more
@@ -77,6 +78,13 @@ def clean_networks(texts: Collection[str] | None) -> tuple[str, ...] | None:
         return None
     _count(texts, field="allowed_ips")
     return tuple(sorted({_network(text) for text in texts}))
+
+
+def clean_data_policy(word: str | None) -> DataPolicy | None:
+    """One of the four. None: as the customer's."""
+    if word is not None and word not in set(DataPolicy):
+        raise _invalid("data_policy", f"must be one of {', '.join(DataPolicy)}.")
+    return None if word is None else DataPolicy(word)
 
 
 def clean_duration(text: str, *, field: str) -> timedelta:

@@ -33,6 +33,7 @@ api_keys = Table(
     Column("robots", ARRAY(Text)),
     Column("policies", ARRAY(Text)),
     Column("allowed_ips", ARRAY(Text)),
+    Column("data_policy", Text),  # of its own, where it keeps less than the customer's
     Column("rotated_from", Uuid, ForeignKey("api_keys.id")),  # the key that this one replaces
     Column("last_used_at", DateTime(timezone=True)),  # to the minute
     Column("expires_at", DateTime(timezone=True)),
@@ -44,4 +45,5 @@ api_keys = Table(
     CheckConstraint("length(start) BETWEEN 1 AND 20", name="start"),
     CheckConstraint("length(name) BETWEEN 1 AND 100", name="name"),
     CheckConstraint("per_minute > 0", name="per_minute"),
+    CheckConstraint("data_policy IN ('zero', 'standard', 'debug', 'train')", name="data_policy"),
 )

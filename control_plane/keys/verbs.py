@@ -20,8 +20,9 @@ from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity import known_keys
 from control_plane.identity.api_key import digest_of, mint_key, start_of
+from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.public_id import new_id, public_id
-from control_plane.keys.fields import clean_name, clean_names, clean_networks, clean_robots, positive
+from control_plane.keys.fields import clean_data_policy, clean_name, clean_names, clean_networks, clean_robots, positive
 from control_plane.keys.tables import api_keys
 from control_plane.redis import REDIS_AWAY
 
@@ -51,6 +52,7 @@ class NewKey:
     robots: Collection[str] | None = None
     policies: Collection[str] | None = None
     allowed_ips: Collection[str] | None = None
+    data_policy: DataPolicy | None = None  # keeps less than the customer's, where it does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class KeySummary:
     robots: tuple[str, ...] | None
     policies: tuple[str, ...] | None
     allowed_ips: tuple[str, ...] | None
+    data_policy: str | None
     rotated_from: UUID | None
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -88,6 +91,7 @@ class IssuedKey:
     robots: tuple[str, ...] | None = None
     policies: tuple[str, ...] | None = None
     allowed_ips: tuple[str, ...] | None = None
+    data_policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +151,9 @@ async def issue(
         robots=clean_robots(new.robots),
         policies=clean_names(new.policies, field="policies"),
         allowed_ips=clean_networks(new.allowed_ips),
+        data_policy=new.data_policy,
     )
-    columns = ("id", "digest", "start", "name", "per_minute", "expires_at", "is_test", "robots", "policies", "allowed_ips")
+    columns = ("id", "digest", "start", "expires_at", *_CARRIED_OVER)
     row = {column: getattr(key, column) for column in columns}
     await connection.execute(insert(api_keys).values(row | {"customer_id": customer_id, "rotated_from": rotated_from}))
     return key
@@ -233,13 +238,14 @@ def no_such(what: str, id_: str) -> ApiError:
     return ApiError("not_found", f"there is no {what} {id_}.", param=what)
 
 
-_CARRIED_OVER = ("name", "per_minute", "is_test", "robots", "policies", "allowed_ips")
+_CARRIED_OVER = ("name", "per_minute", "is_test", "robots", "policies", "allowed_ips", "data_policy")
 _CLEAN: Mapping[str, Callable[[Any], object]] = {
     "name": lambda name: clean_name(name, field="key_name", max_length=MAX_NAME),
     "per_minute": lambda number: positive(number, field="key_per_minute"),
     "robots": clean_robots,
     "policies": lambda names: clean_names(names, field="policies"),
     "allowed_ips": clean_networks,
+    "data_policy": clean_data_policy,
 }
 
 

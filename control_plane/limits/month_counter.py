@@ -30,6 +30,17 @@ class Raised:
     after: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What the log proves of one customer: on a day, and in its month. Test requests are counted apart."""
+
+    customer: UUID
+    day: date
+    in_day: int
+    in_month: int
+    is_test: bool
+
+
 async def read_counters(redis: Redis, customers: Sequence[UUID], month: date) -> dict[UUID, MonthCounter]:
     """The counters of that month; each customer's count and leases of one moment. A counter of another month is 0."""
     pipeline = redis.pipeline(transaction=True)
@@ -45,10 +56,16 @@ async def read_counters(redis: Redis, customers: Sequence[UUID], month: date) ->
 
 async def raise_counter(redis: Redis, customer: UUID, month: date, *, at_least: int) -> Raised:
     """Never lowers. Nothing happens when the counters have moved on to a later month."""
-    beyond = (month.replace(day=1) + timedelta(days=33)).replace(day=1)
-    ends_ms = int(datetime.combine(beyond, datetime.min.time(), tzinfo=UTC).timestamp() * 1000)
-    answer = await redis.eval(_script("raise_month.lua"), 1, _counters(customer), _index(month), at_least, ends_ms)
+    answer = await redis.eval(_script("raise_month.lua"), 1, _counters(customer), _index(month), at_least, _ends_ms(month))
     return Raised(before=int(answer[0]), after=int(answer[1])) if answer else Raised(before=0, after=0)
+
+
+async def raise_used(redis: Redis, used: Used) -> bool:
+    """Day and month together, for a Redis that lost them. Never lowers. Whether anything was raised."""
+    name = _counters(used.customer) + (b":test" if used.is_test else b"")
+    day = (used.day - date(1970, 1, 1)).days
+    arguments = (_index(used.day), used.in_month, day, used.in_day, _ends_ms(used.day))
+    return bool(await redis.eval(_script("raise_used.lua"), 1, name, *arguments))
 
 
 async def lower_counter(redis: Redis, customer: UUID, month: date, *, surplus: int) -> int:
@@ -61,6 +78,12 @@ async def lower_counter(redis: Redis, customer: UUID, month: date, *, surplus: i
 def _used(row: Sequence[bytes | None], month: date) -> int:
     counted, used = row
     return int(used or 0) if counted is not None and int(counted) == _index(month) else 0
+
+
+def _ends_ms(month: date) -> int:
+    """When the next month begins."""
+    beyond = (month.replace(day=1) + timedelta(days=33)).replace(day=1)
+    return int(datetime.combine(beyond, datetime.min.time(), tzinfo=UTC).timestamp() * 1000)
 
 
 def _index(month: date) -> int:

@@ -43,6 +43,7 @@ mails = Table(
 )
 
 Index("ix_mails_next_attempt_at", mails.c.next_attempt_at, postgresql_where=text("status = 'waiting'"))
+Index("ix_mails_created_at_dead", mails.c.created_at, postgresql_where=text("status = 'dead'"))
 
 mail_attachments = Table(
     "mail_attachments",

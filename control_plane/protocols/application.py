@@ -80,7 +80,7 @@ class _Door(Route):
 def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
     """The ASGI application. `lifespan` opens what the doors need when the server starts and closes it when it stops."""
     operations, errors_url = doors.operations, f"{doors.public_url.rstrip('/')}{ERRORS_PATH}"
-    register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url)
+    register = Register(metrics=doors.metrics, log=doors.log, errors_url=errors_url, drain=operations.drain)
     ways_in = inference_doors(doors.pipeline, doors.body_limits, errors_url=errors_url)
     metadata = ActionsMetadata(offer=doors.pipeline.contract.offer, authenticate=doors.models.authenticate)
     app = _Application(

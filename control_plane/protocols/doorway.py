@@ -4,7 +4,7 @@ Pure ASGI, because it stands on the hot path. What nobody mapped becomes `intern
 its traceback goes to the log. Counts and times every request, on HTTP or on a socket; knows no door.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.drain import Drain
 from control_plane.errors import ApiError, error_body, error_headers
 from control_plane.identity.address import note_call
 from control_plane.inference.account import CANCELLED
@@ -43,6 +44,7 @@ class Register:
     metrics: Metrics
     log: FilteringBoundLogger
     errors_url: str
+    drain: Drain = field(default_factory=Drain)
     # Looking a series up costs more than counting; labels have few values, and no caller can choose one.
     durations: dict[tuple[str, ...], Histogram] = field(default_factory=dict)
     counts: dict[tuple[str, ...], Counter] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class Doorway:
             await self._app(scope, receive, send)
             return
         trace = scope[TRACE] = Trace(outcome=CANCELLED)
-        reply = _Reply(send, trace)
+        reply = _Reply(send, trace, self._register.drain.farewell)
         try:
             failure = await self._register.outcome(trace, self._app(scope, receive, reply.send))
             if failure is not None:
@@ -130,15 +132,17 @@ class Doorway:
 class _Reply:
     """The way out: puts the request id on whatever answer goes by and remembers its status."""
 
-    def __init__(self, send: Send, trace: Trace) -> None:
+    def __init__(self, send: Send, trace: Trace, farewell: Sequence[tuple[bytes, bytes]]) -> None:
         self.trace = trace
+        self._farewell = farewell
         self.status = 0
         self._send = send
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.trace.public_id.encode())]
+            own = (b"x-request-id", self.trace.public_id.encode())
+            message["headers"] = [*message.get("headers", ()), own, *self._farewell]
         await self._send(message)
 
     async def send_json(self, status: int, body: bytes, headers: dict[str, str]) -> None:

@@ -64,7 +64,12 @@ class InferenceDoor:
             return wire.read(body, headers)
 
         key = headers.get(b"authorization")
-        call = Call(trace=trace, authorization=None if key is None else key.decode("latin-1"), parse=understand)
+        call = Call(
+            trace=trace,
+            authorization=None if key is None else key.decode("latin-1"),
+            parse=understand,
+            data_policy=data_policy_of(headers),
+        )
         try:
             answer = await self.pipeline.answer(call)
         except asyncio.CancelledError:
@@ -85,6 +90,12 @@ async def _send(answer: Answer, written: Written, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": written.status, "headers": headers})
     await send({"type": "http.response.body", "body": written.body})
+
+
+def data_policy_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """How little the caller wants kept of this request; judged by the pipeline."""
+    value = headers.get(b"x-data-policy")
+    return None if value is None else value.decode("latin-1")
 
 
 def content_type_of(headers: Mapping[bytes, bytes]) -> str:

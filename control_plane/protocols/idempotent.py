@@ -7,7 +7,7 @@ holds the key, its answer is kept before it leaves. Fails closed when Redis is a
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +17,8 @@ from control_plane.db import DatabaseAwayError
 from control_plane.errors import ApiError, error_headers
 from control_plane.idempotency.claims import Claim, Claims, Found, Keeping, Kept
 from control_plane.idempotency.key import HEADER, fingerprint, idempotency_key
-from control_plane.identity.principal import Principal
+from control_plane.identity.data_policy import asked_policy
+from control_plane.identity.principal import Principal, with_less_kept
 from control_plane.identity.scope import is_restricted
 from control_plane.inference.body import BodyLimits, read_body
 from control_plane.inference.in_flight import InFlight
@@ -26,6 +27,7 @@ from control_plane.keys.verbs import Stores
 from control_plane.operators.verbs import authenticate_operator
 from control_plane.policies.routes import Authenticate
 from control_plane.protocols.doorway import Register, json_headers, trace_of
+from control_plane.protocols.http_wire import data_policy_of
 from control_plane.redis import REDIS_AWAY
 
 REPLAYED = "replayed"
@@ -110,6 +112,15 @@ class Idempotency:
     register: Register
     log: FilteringBoundLogger
 
+    def keeping(self, path: str, owner: Owner, headers: Mapping[bytes, bytes]) -> Keeping:
+        """How long the answer lies in Redis, sealed: not at all where nothing of a request may be kept."""
+        if path not in MOTION_PATHS:
+            return MANAGEMENT
+        asked, caller = data_policy_of(headers), owner.principal
+        if asked is not None and caller is not None:
+            caller = with_less_kept(caller, asked_policy(asked))
+        return self.motion if caller is None or not caller.is_zero_retention else replace(self.motion, kept_ms=0)
+
 
 class Idempotent:
     """The middleware."""
@@ -128,10 +139,9 @@ class Idempotent:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, key: str) -> None:
         own, trace, path = self._with, trace_of(scope), scope["path"]
-        keeping = own.motion if path in MOTION_PATHS else MANAGEMENT
-        owner = await own.identify(scope)
+        owner, headers = await own.identify(scope), dict(scope["headers"])
+        keeping = own.keeping(path, owner, headers)
         body = await self._read(scope, receive, owner)
-        headers = dict(scope["headers"])
         print_ = fingerprint(scope["query_string"], headers.get(b"content-type", b""), body)
         with _redis():
             claim = await own.claims.claim(owner.name, path, key, print_=print_, request_id=trace.request_id, keeping=keeping)

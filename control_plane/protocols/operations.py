@@ -7,7 +7,7 @@ PostgreSQL only degrades. No key is needed and nothing here tells more than up o
 import asyncio
 import html
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from control_plane.drain import Drain
 from control_plane.errors import ERRORS, ErrorKind
 from control_plane.metrics import Metrics, render
 from control_plane.policies.readiness import Canary, PolicyState
@@ -28,6 +29,7 @@ class Readiness(StrEnum):
 
     READY = "ready"
     DEGRADED = "degraded"  # it may: something is away that we can do without for a while
+    DRAINING = "draining"  # it may not: this process is being replaced
     UNAVAILABLE = "unavailable"  # it may not: no policy answers
 
 
@@ -53,6 +55,7 @@ class Operations:
     canary: Canary
     probes: Mapping[str, Probe]
     metrics: Metrics
+    drain: Drain = field(default_factory=Drain)
 
     async def health(self, _request: Request) -> Response:
         """This process turns its event loop."""
@@ -63,10 +66,12 @@ class Operations:
         return Response(b"OK\n", media_type="text/plain")
 
     async def ready(self, _request: Request) -> Response:
-        """503 only when no policy can answer."""
+        """503 only when no policy can answer, or when this process is being replaced."""
         policies, stores = await asyncio.gather(self.canary.states(), self._stores())
         report = report_of(policies, stores)
-        status = 503 if report.status is Readiness.UNAVAILABLE else 200
+        if self.drain.has_begun:
+            report = msgspec.structs.replace(report, status=Readiness.DRAINING)
+        status = 503 if report.status in {Readiness.UNAVAILABLE, Readiness.DRAINING} else 200
         return Response(msgspec.json.encode(report), status_code=status, media_type="application/json")
 
     async def _stores(self) -> dict[str, bool]:

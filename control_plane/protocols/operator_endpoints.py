@@ -1,6 +1,7 @@
 """Every operation of the operators' API. A room lists its own in `operator_endpoints.py`; it joins them here with one line."""
 
 from control_plane.account.customers import OPERATOR_ENDPOINTS as CUSTOMERS
+from control_plane.account.data_policy import OPERATOR_ENDPOINTS as DATA_POLICY
 from control_plane.account.keys import OPERATOR_ENDPOINTS as KEYS
 from control_plane.account.mails import OPERATOR_ENDPOINTS as MAILS
 from control_plane.account.requests import OPERATOR_ENDPOINTS as REQUESTS
@@ -15,6 +16,7 @@ OPERATOR_ENDPOINTS: tuple[Endpoint, ...] = (
     *OPERATORS,
     *CUSTOMERS,
     *KEYS,
+    *DATA_POLICY,
     *REQUESTS,
     *MAILS,
     *WEBHOOKS,

@@ -15,6 +15,7 @@ from control_plane.inference.body import BodyLimits, read_body
 from control_plane.inference.dry_run import Checked, CheckFields, DryRun
 from control_plane.inference.fields import complaints
 from control_plane.protocols.doorway import json_headers, trace_of
+from control_plane.protocols.http_wire import data_policy_of
 from safety.verdict import Decision
 from safety.wire import fallback_json, outcome_json, verdict_json
 
@@ -83,7 +84,8 @@ class SafetyCheckDoor:
                 return decode(body)
 
         key = headers.get(b"authorization")
-        found = await self.dry_run.answer(trace, None if key is None else key.decode("latin-1"), understand)
+        authorization = None if key is None else key.decode("latin-1")
+        found = await self.dry_run.answer(trace, authorization, understand, data_policy=data_policy_of(headers))
         body = _ENCODER.encode(answer_of(found))
         extra = {"Server-Timing": trace.server_timing(), **found.admission.headers()}
         await send({"type": "http.response.start", "status": 200, "headers": json_headers(body, extra)})

@@ -27,11 +27,13 @@ from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call, Pipeline
 from control_plane.inference.trace import Trace
 from control_plane.protocols.doorway import CLIENT_GONE, Register, json_headers
+from control_plane.protocols.http_wire import data_policy_of
 from safety.wire import fallback_json
 
 METHOD = "WEBSOCKET"
 REFUSED = "refused"
 IDLE, POLICY_VIOLATION = 1001, 1008  # RFC 6455 §7.4.1
+RESTARTING = 1012  # of the same registry: come again, another process answers
 _SOCKETS_PER_PLACE = 4  # a customer may keep this many sockets open per process for each request they may have in flight
 
 
@@ -92,7 +94,8 @@ class SocketDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         trace = Trace(route=self.path, outcome=CANCELLED)
-        authorization = dict(scope["headers"]).get(b"authorization")
+        headers = dict(scope["headers"])
+        authorization = headers.get(b"authorization")
         key = None if authorization is None else authorization.decode("latin-1")
         wire = self.wire(dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))))
         opened = await self.register.outcome(trace, self._open(key, wire))
@@ -104,7 +107,8 @@ class SocketDoor:
         try:
             await send({"type": "websocket.accept", "headers": [(b"x-request-id", trace.public_id.encode())]})
             await send(_message(hello))
-            talk = _Conversation(door=self, wire=wire, authorization=key, principal=principal, send=send)
+            policy = data_policy_of(headers)
+            talk = _Conversation(door=self, wire=wire, authorization=key, data_policy=policy, principal=principal, send=send)
             await talk.run(receive)
         finally:
             self.open_sockets[principal.customer_id] -= 1
@@ -153,14 +157,18 @@ class _Conversation:
     door: SocketDoor
     wire: Wire
     authorization: str | None
+    data_policy: str | None
     principal: Principal
     send: Send
     lanes: dict[str, _Lane] = field(default_factory=dict)
     is_closed: bool = False
+    farewell: "asyncio.Task[None] | None" = None  # kept, or it would be collected before it is said
 
     async def run(self, receive: Receive) -> None:
         """Until the caller goes, is silent too long, or may not speak any more."""
         loop, idle_s = asyncio.get_running_loop(), self.door.limits.idle_s
+        leaving = self.door.register.drain.leave
+        leaving.add(self._leave)
         try:
             async with asyncio.timeout(idle_s) as silence:
                 while (message := await receive())["type"] != "websocket.disconnect":
@@ -170,6 +178,7 @@ class _Conversation:
         except TimeoutError:
             await self._close(IDLE, "idle")
         finally:
+            leaving.discard(self._leave)
             self.is_closed = True
             works = [lane.work for lane in self.lanes.values()]
             for work in works:
@@ -210,6 +219,8 @@ class _Conversation:
 
     def _next(self, name: str) -> None:
         waiting = self.lanes.pop(name).waiting
+        if self.door.register.drain.has_begun:
+            self._leave()
         if waiting is not None and not self.is_closed:
             self._start(waiting)
         elif waiting is not None:
@@ -218,7 +229,7 @@ class _Conversation:
     async def _answer(self, frame: Frame) -> None:
         """One request from its admission to its reply; reported also when it is cancelled."""
         frame.trace.mark("waiting")
-        call = Call(trace=frame.trace, authorization=self.authorization, parse=frame.understand)
+        call = Call(trace=frame.trace, authorization=self.authorization, parse=frame.understand, data_policy=self.data_policy)
         try:
             answer = await self.door.register.outcome(frame.trace, self.door.pipeline.answer(call))
             if isinstance(answer, ApiError):
@@ -252,8 +263,17 @@ class _Conversation:
         with suppress(OSError):  # the caller is gone; `run` is told so in its turn
             await self.send(_message(data))
 
+    def _leave(self) -> None:
+        """This process is being replaced: once what is worked on is answered, the caller is sent to another one."""
+        if not self.lanes and not self.is_closed:
+            self.is_closed = True
+            self.farewell = asyncio.create_task(self._say_close(RESTARTING, "this process is being replaced: connect again"))
+
+    async def _say_close(self, code: int, reason: str) -> None:
+        with suppress(OSError):
+            await self.send({"type": "websocket.close", "code": code, "reason": reason})
+
     async def _close(self, code: int, reason: str) -> None:
         if not self.is_closed:
             self.is_closed = True
-            with suppress(OSError):
-                await self.send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._say_close(code, reason)

@@ -72,6 +72,7 @@ Index(
     webhook_deliveries.c.next_attempt_at,
     postgresql_where=text("status = 'waiting'"),
 )
+Index("ix_webhook_deliveries_created_at_dead", webhook_deliveries.c.created_at, postgresql_where=text("status = 'dead'"))
 
 webhook_attempts = Table(
     "webhook_attempts",

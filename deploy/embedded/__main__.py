@@ -1,30 +1,35 @@
 """The commands of the one-command stack: up, down, status, logs. Thin: what they do is in run, state, status and screen."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import msgspec
 import typer
+from rich.console import Console
 
 from control_plane.settings import variable
-from deploy.embedded.run import REFUSALS, live
+from deploy.embedded.run import REFUSALS, REPLACED_BY, live
 from deploy.embedded.screen import LineScreen, Screen, create_screen, describe
 from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded
 from deploy.embedded.stack import Site
 from deploy.embedded.state import AlreadyRunningError, State, open_state, owned, owner_of
-from deploy.embedded.status import Phase, Status, end_leftovers, read_status
+from deploy.embedded.status import Phase, ServerState, Status, end_leftovers, read_status
+from deploy.embedded.watch import watch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 _POLL_S = 0.05
 _LONGEST_STOP_S = 60.0
+_LONGEST_REPLACEMENT_S = 120.0
 _NOT_RUNNING = 3
 
 
@@ -133,8 +138,50 @@ def down() -> None:
     typer.echo(f"vlaapi is stopped after {time.monotonic() - began:.1f} s")
 
 
+class Replaced(StrEnum):
+    """What can be replaced while the service runs."""
+
+    API = "api"
+    WORKER = "worker"
+
+
 @app.command()
-def status(*, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def restart(
+    what: Annotated[Replaced, typer.Argument(help="Which processes.")],
+) -> None:
+    """Replace the API processes, or the worker, by new ones: one after another, while requests are answered."""
+    root = _root()
+    pid, before = owner_of(root), read_status(root)
+    if pid is None or before is None or before.state is not Phase.READY:
+        _refuse("vlaapi is not running, or not ready yet")
+    names = [name for name in before.servers if name.startswith(what.value)]
+    if what is Replaced.API and len(names) < 2:
+        _refuse("the only API process cannot be replaced without a gap: VLA_API_PROCESSES=2, or `vlaapi down` and `vlaapi up`")
+    os.kill(pid, next(number for number, prefix in REPLACED_BY.items() if prefix.startswith(what.value)))
+    for name in names:
+        _until_replaced(root, name, before.servers[name].pid)
+        typer.echo(f"{name} is replaced")
+
+
+def _until_replaced(root: Path, name: str, pid: int | None) -> None:
+    for _ in range(int(_LONGEST_REPLACEMENT_S / _POLL_S)):
+        now = read_status(root)
+        if now is None or now.state is not Phase.READY:
+            _refuse("the service was stopped meanwhile")
+        if now.not_replaced is not None:
+            _refuse(now.not_replaced)
+        if now.servers[name].state is ServerState.READY and now.servers[name].pid not in {pid, None}:
+            return
+        time.sleep(_POLL_S)
+    _refuse(f"{name} was not replaced within {_LONGEST_REPLACEMENT_S:g} s")
+
+
+@app.command()
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    is_watching: Annotated[bool, typer.Option("--watch", help="Go on: the Operations numbers, live, until Ctrl-C.")] = False,
+) -> None:
     """What runs, where, and the demo customer's key. Exit status 3 when it is not running."""
     root = _root()
     pid = owner_of(root)
@@ -144,6 +191,10 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="For programs
             json.dumps({"state": "stopped", "url": None, "demo_key": None, "servers": {}}) if as_json else "vlaapi is not running"
         )
         raise typer.Exit(_NOT_RUNNING)
+    if is_watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(root, Console(), is_over=lambda: owner_of(root) is None)
+        return
     typer.echo(msgspec.json.encode(found).decode() if as_json else describe(found))
 
 

@@ -4,6 +4,8 @@ They get only what `control_plane.settings.Settings` knows, in their environment
 """
 
 import asyncio
+import contextlib
+import os
 import shutil
 import socket
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from prometheus_client import multiprocess
 
+from control_plane.drain import DRAIN_SIGNAL
 from control_plane.metrics import MULTIPROC_DIR
 from deploy.embedded.canary import connection_status
 from deploy.embedded.server import BusyError, NotReadyError, Server
@@ -20,6 +23,9 @@ from deploy.embedded.settings import ROOT
 from deploy.embedded.state import State
 
 _APP = "control_plane.app:create_app_from_environment"
+_RETIRED_WITHIN_S = 40.0  # longer than nginx waits for an answer, and than it keeps an idle connection
+_LOOK_S = 0.1
+_CONNECTED = "03"  # as /proc/net/unix has it
 _GRACE_S = 3  # for requests that run when the stop signal comes
 
 
@@ -51,6 +57,7 @@ def api(
         tidy=lambda pid: _forget(state, pid),
         check=lambda _: asyncio.to_thread(_answers, path),
         depends_on=depends_on,
+        retire=lambda pid: _retire(pid, path),
         stop_timeout_s=_GRACE_S + 2.0,
         probe_every_s=10.0,  # its socket may have been removed under it: /tmp is everyone's
     )
@@ -90,6 +97,26 @@ def api_socket(state: State, number: int) -> Path:
 def _clear(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
+
+
+async def _retire(pid: int, path: Path) -> None:
+    """Nobody can come any more, who is there is told to leave with the next answer, and whoever has not is waited for.
+
+    nginx asks another process when it finds no socket (nothing was sent by then); its own idle connections it ends by itself.
+    """
+    await asyncio.to_thread(path.unlink, missing_ok=True)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, DRAIN_SIGNAL)
+    for _ in range(int(_RETIRED_WITHIN_S / _LOOK_S)):
+        if not _connections(path):
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _connections(path: Path) -> int:
+    """Open ones on a socket that was bound to that path, wherever the path leads by now."""
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return sum(1 for words in lines if words[-1] == str(path) and words[5] == _CONNECTED)
 
 
 def empty_metrics(state: State) -> None:

@@ -41,6 +41,7 @@ class Door:
     key_per_s: int
     address_per_s: int
     errors_url: str
+    upstream_idle_s: int = 5  # how long a connection to an API process is kept that nobody uses
     docs: Path = ROOT / "build" / "site"  # the built documentation; served under /docs/ when it is there
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-For is believed
     operators: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks from which /admin/ can be reached
@@ -106,6 +107,7 @@ def render_conf(door: Door, built: Built) -> str:
             scratch=str(door.folder),
             access_log=str(door.access_log),
             listen=f"{door.port.address}:{door.port.number}",
+            upstream_idle_s=door.upstream_idle_s,
             # The supervisor starts a process that ended at once; nobody is left out for its fault of a moment ago.
             upstreams=("least_conn;", *(f'server "unix:{path}" max_fails=0;' for path in door.upstreams)),
             site=site_lines(operators=door.operators, trusted=door.trusted_proxies),

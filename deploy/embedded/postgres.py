@@ -18,6 +18,7 @@ import psutil
 from deploy.embedded.server import NotReadyError, Port, Server, StartError
 
 ROLE = DATABASE = "vlaapi"
+READER = "vlaapi_reader"  # what dashboards read as; the migrations grant it the views
 _MAX_SOCKET_BYTES = 107  # sun_path less its final zero; PostgreSQL and Valkey refuse longer ones
 _UNPRIVILEGED = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 
@@ -121,6 +122,7 @@ def create_cluster(cluster: Cluster, *, environment: Mapping[str, str]) -> None:
     locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--sync-method=syncfs")
     _run((*initdb, *locale, "--auth=scram-sha-256", "--pwfile=/dev/stdin"), environment, stdin=f"{cluster.password}\n")
     role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{cluster.password}';\nCREATE DATABASE {DATABASE} OWNER {ROLE};\n"
+    role += f"CREATE ROLE {READER} NOLOGIN;\n"  # the service's own role may create none
     _run((str(cluster.programs / "postgres"), "--single", "-D", str(aside), "postgres"), environment, stdin=role)
     aside.rename(cluster.data)
     return None

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,9 @@ from deploy.embedded.supervisor import Supervisor
 from export.contract.manifest import ManifestError, load_manifest
 
 REFUSALS = (StartError, SettingsError, ManifestError)
+
+# What a signal to the supervising process replaces: every server whose name begins so.
+REPLACED_BY = {signal.SIGUSR1: "api-", signal.SIGUSR2: "worker"}
 
 Show = Callable[[Status], None]
 
@@ -57,12 +60,15 @@ class Life:
     def __init__(self, state: State, stack: Stack, show: Show) -> None:
         self._state, self._stack, self._show = state, stack, show
         self._began = time.monotonic()
-        self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, servers={})
+        self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, notes=stack.notes, servers={})
+        self._replacing: asyncio.Task[None] | None = None
         self._supervisor = Supervisor(stack.ranks, log_of=state.log, changed=self._tell)
 
     async def run(self) -> None:
         """Until a signal asks for the end. Raises StartError when it never became ready."""
         asked = _asked_to_stop()
+        for number, prefix in REPLACED_BY.items():
+            asyncio.get_running_loop().add_signal_handler(number, self._begin_to_replace, prefix)
         try:
             if await _unless(asked, self._start()):
                 await asked.wait()
@@ -70,6 +76,9 @@ class Life:
             self._tell(error=str(error))
             raise
         finally:
+            if self._replacing is not None:
+                self._replacing.cancel()
+                await asyncio.gather(self._replacing, return_exceptions=True)
             self._tell(state=Phase.STOPPING)
             await self._supervisor.stop()
             close_state(self._state)
@@ -83,6 +92,22 @@ class Life:
         action = load_manifest(control.model_repository / control.default_policy).action
         await asyncio.to_thread(check_service, self._stack.url, demo.key, action)
         self._tell(state=Phase.READY, demo_key=demo.key, ready_after_s=round(time.monotonic() - self._began, 2))
+
+    def _begin_to_replace(self, prefix: str) -> None:
+        """One after another; asked for while it is being done, it is done once."""
+        if self._status.state is Phase.READY and (self._replacing is None or self._replacing.done()):
+            names = [name for name in self._supervisor.servers if name.startswith(prefix)]
+            self._tell(replacing=names[0], not_replaced=None)
+            self._replacing = asyncio.create_task(self._replace(names))
+
+    async def _replace(self, names: Sequence[str]) -> None:
+        try:
+            for name in names:
+                self._tell(replacing=name)
+                await self._supervisor.replace(name)
+            self._tell(replacing=None)
+        except StartError as error:
+            self._tell(replacing=None, not_replaced=str(error))
 
     def _tell(self, **facts: Any) -> None:
         self._status = msgspec.structs.replace(self._status, servers=self._supervisor.servers, **facts)

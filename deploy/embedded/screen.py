@@ -61,13 +61,13 @@ class TableScreen:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-        self._live.update(_table(status), refresh=True)
+        self._live.update(table(status), refresh=True)
 
     def close(self, status: Status | None = None) -> None:
         """Stops redrawing; the last table stays."""
         if self._live is not None:
             if status is not None:
-                self._live.update(_table(status), refresh=True)
+                self._live.update(table(status), refresh=True)
                 self._lines.note(status)
             self._live.stop()
             self._live = None
@@ -113,18 +113,19 @@ def welcome(status: Status) -> str:
         f"\nvlaapi is ready after {status.ready_after_s:g} s\n\n"
         f"  URL       {status.url}\n  demo key  {status.demo_key}\n  try it    {curl}\n"
         "  status    vlaapi status · logs: vlaapi logs · stop: vlaapi down (or Ctrl-C here)\n"
+        + "".join(f"  note      {note}\n" for note in status.notes)
     )
 
 
 def describe(status: Status) -> str:
     """The whole status as text, for `vlaapi status`."""
     rows = [
-        f"  {name:<10} {_words(server):<28} {'' if server.pid is None else f'pid {server.pid}'}"
+        f"  {name:<12} {_words(server):<28} {'' if server.pid is None else f'pid {server.pid}'}"
         for name, server in status.servers.items()
     ]
     head = f"vlaapi is {status.state.value} at {status.url} (supervisor pid {status.supervisor_pid})"
     key = f"\n  demo key   {status.demo_key}" if status.demo_key else ""
-    return "\n".join([head, *(row.rstrip() for row in rows)]) + key
+    return "\n".join([head, *(row.rstrip() for row in rows), *(f"  note: {note}" for note in status.notes)]) + key
 
 
 def _words(server: ServerStatus) -> str:
@@ -136,12 +137,13 @@ def _words(server: ServerStatus) -> str:
     return f"{words}: {server.detail}" if server.detail else words
 
 
-def _table(status: Status) -> Table:
-    table = Table.grid(padding=(0, 2))
+def table(status: Status) -> Table:
+    """Every server with its state, a line each."""
+    rows = Table.grid(padding=(0, 2))
     for name, server in status.servers.items():
         sign, style = _SIGNS[server.state]
-        table.add_row(f"[{style}]  {sign}[/]", name, f"[{style}]{_words(server)}[/]")
-    return table
+        rows.add_row(f"[{style}]  {sign}[/]", name, f"[{style}]{_words(server)}[/]")
+    return rows
 
 
 def _print(text: str) -> None:

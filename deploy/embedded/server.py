@@ -56,6 +56,8 @@ class Server:
     stop_timeout_s: float = 5.0
     start_timeout_s: float = 30.0
     probe_every_s: float | None = None  # `check` is repeated, and the server restarted when it fails twice in a row
+    # Asked before the process is replaced while others go on: returns when nobody needs it any more. None: it is simply stopped.
+    retire: Callable[[int], Awaitable[None]] | None = None
     is_awaited: bool = True  # False: the start does not wait for it, and goes on when it cannot be had
     is_one_shot: bool = False  # ready when it has ended well; never restarted
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from control_plane.settings import SettingsError, variable
 
@@ -51,6 +51,17 @@ class EmbeddedSettings(BaseModel):
     object_store_port: Annotated[int, Field(ge=1, le=65525)] = Field(
         default=19000, description="S3 port of the embedded SeaweedFS; it takes the ten after it too."
     )
+
+    # Watching
+    prometheus_port: Annotated[int, Field(ge=1, le=65532)] = Field(
+        default=19090, description="Port of the embedded Prometheus; Alertmanager's is 3 higher."
+    )
+    scrape_interval_s: int = Field(default=15, ge=1, le=60, description="How often Prometheus looks, and judges its rules.")
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="Where Alertmanager sends alerts (its webhook format); without one they are only shown."
+    )
+    prometheus_bin: Place | None = Field(default=None, description="A prometheus program; else the one on PATH or fetched.")
+    alertmanager_bin: Place | None = Field(default=None, description="An alertmanager program; else as for prometheus.")
 
     # Other programs in place of those in the wheels
     postgres_bin: Place | None = Field(default=None, description="Folder with the programs of PostgreSQL (initdb, postgres).")

@@ -6,11 +6,13 @@ Every server that `VLA_…_URL` places elsewhere is left out. Builds values only
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from control_plane.settings import PREFIX, Settings, load_settings, variable
 from deploy.embedded.api import api, api_socket, database, worker
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
+from deploy.embedded.monitoring import Monitoring, missing, monitoring, optional_program
 from deploy.embedded.nginx import Door, nginx, system_nginx
 from deploy.embedded.postgres import Cluster, postgres
 from deploy.embedded.seaweedfs import Weed, seaweedfs
@@ -35,6 +37,7 @@ class Stack:
     variables: Mapping[str, str]
     control: Settings
     url: str
+    notes: tuple[str, ...] = ()  # what is missing and does not stop the start
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -90,9 +93,11 @@ def build_stack(site: Site) -> Stack:
         _tritons(site, control) if variable("triton_url") not in given else (),
         (seaweedfs(weed, environment=site.plain),) if variable("object_store_url") not in given else (),
     ]
-    together = tuple(server for part in stores for server in part)
+    watching = _monitoring(site, weed, given)
+    together = tuple(server for part in (*stores, monitoring(watching, environment=site.plain)) for server in part)
     ranks = (together, *_control_plane(site, control, ours, stores), (nginx(_door(site, control), environment=site.plain),))
-    return Stack(ranks=tuple(rank for rank in ranks if rank), variables=ours, control=control, url=site.url)
+    filled = tuple(rank for rank in ranks if rank)
+    return Stack(ranks=filled, variables=ours, control=control, url=site.url, notes=missing(watching))
 
 
 def _whole(name: str, value: str) -> str:
@@ -108,6 +113,8 @@ def _defaults(site: Site, cluster: Cluster, store: Store, weed: Weed) -> dict[st
         "object_store_url": weed.url,
         "triton_url": ",".join(f"127.0.0.1:{site.replica_port('triton_grpc_port', number).number}" for number in site.replicas),
         "key_pepper": read_secrets(site.state).key_pepper,
+        "backup_key": read_secrets(site.state).backup_key,
+        "postgres_programs": str(cluster.programs),
         "model_repository": str(ROOT / "model_repository"),
         "spool_dir": str(site.state.spool),
         "public_url": site.url,
@@ -166,6 +173,36 @@ def _weed(site: Site) -> Weed:
         first=site.port("object_store_port"),
         secret_key=read_secrets(site.state).object_store_secret_key,
     )
+
+
+def _monitoring(site: Site, weed: Weed, given: Mapping[str, str]) -> Monitoring:
+    """Servers that run elsewhere are watched where they run. The door answers for every API process and the worker."""
+    settings = site.settings
+    names = {name: getattr(settings, f"{name}_bin") for name in ("prometheus", "alertmanager")}
+    programs = {name: optional_program(name, override=path, setting=variable(f"{name}_bin")) for name, path in names.items()}
+    webhook = settings.alert_webhook_url
+    plan = Monitoring(
+        **programs,
+        folder=site.state.root,
+        port=site.port("prometheus_port"),
+        targets={},
+        docs_url=f"{site.url}/docs",
+        scrape_interval_s=settings.scrape_interval_s,
+        webhook_url=None if webhook is None else webhook.get_secret_value(),
+    )
+    metrics_ports = [site.replica_port("triton_metrics_port", number) for number in site.replicas]
+    here = {
+        "api": [urlsplit(site.url).netloc],
+        "triton": [] if variable("triton_url") in given else [_local(port) for port in metrics_ports],
+        "objects": [] if variable("object_store_url") in given else [_local(weed.ports["metricsPort"])],
+        "prometheus": [_local(plan.port)],
+        "alertmanager": [] if plan.alertmanager is None else [_local(plan.alertmanager_port)],
+    }
+    return replace(plan, targets={job: tuple(addresses) for job, addresses in here.items()})
+
+
+def _local(port: Port) -> str:
+    return f"127.0.0.1:{port.number}"
 
 
 def _tritons(site: Site, control: Settings) -> tuple[Server, ...]:

@@ -44,6 +44,7 @@ class Secrets:
     valkey_password: str
     key_pepper: str
     object_store_secret_key: str
+    backup_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +148,14 @@ def read_secrets(state: State) -> Secrets:
             valkey_password=secrets.token_hex(24),
             key_pepper=secrets.token_hex(32),
             object_store_secret_key=secrets.token_hex(24),
+            backup_key=secrets.token_hex(32),
         )
         write_private(path, json.dumps(asdict(fresh), indent=2).encode())
     try:
         kept = json.loads(path.read_text())
-        # The one secret that a folder of the release before lacks; no other is ever made anew.
-        found = Secrets(**({"object_store_secret_key": secrets.token_hex(24)} | kept))
+        # The secrets that a folder of a release before may lack; no other is ever made anew.
+        added = {"object_store_secret_key": secrets.token_hex(24), "backup_key": secrets.token_hex(32)}
+        found = Secrets(**(added | kept))
     except (ValueError, TypeError):
         raise StartError(f"{path}: cannot be read as secrets; restore it, or remove {state.root} to start anew") from None
     if asdict(found) != kept:

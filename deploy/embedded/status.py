@@ -60,6 +60,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     demo_key: str | None = None
     ready_after_s: float | None = None
     error: str | None = None
+    replacing: str | None = None  # the server whose process is being replaced
+    not_replaced: str | None = None  # why the last replacement was given up; those after it still run
+    notes: tuple[str, ...] = ()  # what is missing, and is done without
     servers: dict[str, ServerStatus]
 
 

@@ -2,6 +2,7 @@
 
     first start    a server that does not become ready fails the whole start: a person has to look (unless nobody waits for it)
     later          it is restarted after a pause that doubles, and given up when it flaps; the others stay up
+    replace        one after another, each retired first and waited for: what several share is never without all of them
     stop           rank by rank, the last one first, each server with its own signal and time
 
 A dependency is waited for until it has been ready once; after that each server survives the others' absence by itself, so that
@@ -9,6 +10,7 @@ one restart never drags another down. Knows no server by name and prints nothing
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,6 +30,7 @@ from deploy.embedded.status import ServerState, ServerStatus, born_at
 
 _MISSES_BEFORE_RESTART = 2
 _SECOND_LOOK_S = 1.0
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Kept:
     status: ServerStatus = field(default_factory=lambda: ServerStatus(state=ServerState.WAITING))
     was_ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    is_replaced: bool = False  # it is on its way out by our own wish: no fault of its own is looked for
 
 
 class Supervisor:
@@ -102,6 +106,24 @@ class Supervisor:
                 if kept.status.state not in {ServerState.DONE, ServerState.GIVEN_UP}:
                     self._to(kept, ServerState.STOPPED, pid=None, born_at=None)
 
+    async def replace(self, name: str) -> None:
+        """Ends one server's process when nobody needs it and waits for the next one. Raises StartError when that is not ready."""
+        kept = self._kept[name]
+        pid = kept.status.pid
+        if kept.status.state is not ServerState.READY or pid is None:
+            raise StartError(f"{name}: is {kept.status.state}, and only what is ready is replaced")
+        kept.is_replaced = True
+        if kept.server.retire is not None:
+            await kept.server.retire(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, kept.server.stop_signal)
+        patience_s = kept.server.stop_timeout_s + kept.server.start_timeout_s
+        for _ in range(int(patience_s / _LOOK_S)):
+            if kept.status.state is ServerState.READY and kept.status.pid not in {pid, None}:
+                return
+            await asyncio.sleep(_LOOK_S)
+        raise StartError(f"{name}: the new process was not ready after {patience_s:g} s ({kept.status.detail})")
+
     async def _keep(self, kept: Kept) -> None:
         for name in kept.server.depends_on:
             await self._kept[name].was_ready.wait()
@@ -116,6 +138,9 @@ class Supervisor:
                     return self._refuse(kept, error)
             if kept.server.is_one_shot:
                 return None
+            if kept.is_replaced:
+                kept.is_replaced, failures = False, 0
+                continue
             failures = 1 if time.monotonic() - began > self._restarts.settled_after_s else failures + 1
             if failures > self._restarts.give_up_after:
                 return self._to(kept, ServerState.GIVEN_UP, detail=f"{reason}; given up after {failures - 1} restarts")
@@ -137,7 +162,7 @@ class Supervisor:
                 state = ServerState.DONE if server.is_one_shot else ServerState.READY
                 self._to(kept, state, detail=None, ready_after_s=round(time.monotonic() - began, 2))
                 kept.was_ready.set()
-                return "" if server.is_one_shot else await _until_broken(server, process, ended)
+                return "" if server.is_one_shot else await _until_broken(kept, process, ended)
         finally:
             if process.poll() is None:
                 self._to(kept, ServerState.STOPPING)
@@ -166,14 +191,15 @@ class Supervisor:
         self._changed()
 
 
-async def _until_broken(server: Server, process: subprocess.Popen[bytes], ended: asyncio.Event) -> str:
-    misses = 0
+async def _until_broken(kept: Kept, process: subprocess.Popen[bytes], ended: asyncio.Event) -> str:
+    server, misses = kept.server, 0
     while misses < _MISSES_BEFORE_RESTART:
         try:
             await asyncio.wait_for(ended.wait(), _SECOND_LOOK_S if misses else server.probe_every_s)
             return _how(process)
         except TimeoutError:
-            pass
+            if kept.is_replaced:
+                continue
         try:
             await server.check(process.pid)
             misses = 0

@@ -118,6 +118,7 @@ class Conf:
     user: str = ""
     workers: str = "2"
     drain_s: int = 2
+    upstream_idle_s: int = 5
     tls: Tls | None = None
 
 
@@ -134,6 +135,7 @@ def render(conf: Conf) -> str:
         access_log=_quoted(conf.access_log),
         listen=conf.listen if tls is None else f"{conf.listen} ssl",
         upstreams=_lines(conf.upstreams, indent=8),
+        upstream_idle_s=conf.upstream_idle_s,
         site=_lines(conf.site, indent=4),
         tls="" if tls is None else _TLS.format(certificate=tls.certificate, key=tls.key, ciphers=_CIPHERS),
         headers=_lines(_header_lines(_HEADERS), indent=8),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from export.benchmark.failure import BaselineUnusable
 from export.benchmark.result import SCHEMA_VERSION, Conditions, Mode, Result, level_name
 
+SUCCESS = "closed_loop_success"
 _ADVICE = "record it again with --record-baseline"
 Number = Annotated[float, Field(ge=0)]
 
@@ -45,6 +46,7 @@ class BaselineEpisodes(_Read):
     """Closed-loop runs."""
 
     episodes: Annotated[int, Field(gt=0)]
+    succeeded: Annotated[int, Field(ge=0)]
 
 
 class BaselineMachine(_Read):
@@ -78,7 +80,7 @@ class Baseline(_Read):
         if not found:
             raise BaselineUnusable("cannot judge: the baseline holds nothing but absolute numbers of another machine")
         wanted, run = None if self.episodes is None else self.episodes.episodes, conditions.episodes
-        if run is not None and wanted is not None and run < wanted and any(one.name == "closed_loop_success" for one in found):
+        if run is not None and wanted is not None and run < wanted and any(one.name == SUCCESS for one in found):
             raise BaselineUnusable(f"not comparable: {run} closed-loop episodes, the baseline has {wanted}")
         return found
 
@@ -106,8 +108,10 @@ def load_baseline(path: Path) -> Baseline:
     names = [one.name for one in found.figures]
     if len(set(names)) < len(names):
         raise BaselineUnusable(f"{path}: figures: a name stands there twice; {_ADVICE}")
-    if "closed_loop_success" in names and found.episodes is None:
+    if SUCCESS in names and found.episodes is None:
         raise BaselineUnusable(f"{path}: episodes: a success without them; {_ADVICE}")
+    if found.episodes is not None and found.episodes.succeeded > found.episodes.episodes:
+        raise BaselineUnusable(f"{path}: episodes.succeeded: more than there were; {_ADVICE}")
     return found
 
 

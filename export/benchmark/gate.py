@@ -1,15 +1,17 @@
 """Is this run worse than a baseline by more than a tolerance? One line per figure that is.
 
-Ratios are always compared, absolute numbers only where both runs are from the same kind of machine. A figure that the baseline
-has and this run lacks is broken, too. What is no comparison at all is refused by `baseline`.
+Ratios are always compared, absolute numbers only where both runs are from the same kind of machine. Closed-loop success has no
+tolerance: it may not fall below what the baseline's own episodes are 95 % sure of. A figure that the baseline has and this run
+lacks is broken, too. What is no comparison at all is refused by `baseline`.
 """
 
 import math
 from dataclasses import dataclass
 
-from export.benchmark.baseline import Baseline, BaselineFigure
+from export.benchmark.baseline import SUCCESS, Baseline, BaselineEpisodes, BaselineFigure
 from export.benchmark.failure import BadRange, BaselineUnusable
 from export.benchmark.result import Figure, Result
+from export.interval import wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +42,29 @@ def judge(result: Result, baseline: Baseline, tolerance: float) -> Verdict:
     for one in wanted:
         if one.name in found and found[one.name].is_higher_better != one.is_higher_better:
             raise BaselineUnusable(f"{one.name}: the baseline says that {'more' if one.is_higher_better else 'less'} is better")
-    reasons = [_reason(one, found.get(one.name), tolerance if one.tolerance is None else one.tolerance) for one in wanted]
+    reasons = [
+        _success_reason(baseline.episodes, found.get(one.name))
+        if one.name == SUCCESS and baseline.episodes is not None
+        else _reason(one, found.get(one.name), tolerance if one.tolerance is None else one.tolerance)
+        for one in wanted
+    ]
     return Verdict(
         compared=len(wanted),
         broken=tuple(reason for reason in reasons if reason is not None),
         skipped=tuple(one.name for one in baseline.figures if one not in wanted),
         unstable=tuple(one.name for one in wanted if one.name in found and not (one.is_stable and found[one.name].is_stable)),
     )
+
+
+def _success_reason(before: BaselineEpisodes, found: Figure | None) -> str | None:
+    """The same for closed-loop success, which is a count: luck is told from loss by the interval of what was counted."""
+    if found is None:
+        return f"{SUCCESS}: not measured in this run, the baseline has {before.succeeded} of {before.episodes}"
+    low, _ = wilson(before.succeeded, before.episodes)
+    if found.value >= low:
+        return None
+    counted = f"{before.succeeded} of {before.episodes}"
+    return f"{SUCCESS}: {found.value:.4g}, at least {low:.4g} is allowed (95 % of the baseline's {counted})"
 
 
 def _reason(baseline: BaselineFigure, found: Figure | None, tolerance: float) -> str | None:

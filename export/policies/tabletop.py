@@ -24,7 +24,9 @@ from export.policies.adapter import CheckpointError, CheckpointOptions
 from tabletop import checkpoint
 from tabletop.arm import HOME_RAD, JOINTS
 from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, HORIZON, POLICY, STATE
-from tabletop.instructions import COLOURS, SPEC, held_out_instruction, plain_instruction
+from tabletop.instructions import SPEC, held_out_instruction, plain_instruction
+from tabletop.things import CUBE_COLOURS
+from tabletop.verbs import Task, Verb
 
 DESCRIPTION = f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
 COMMAND = "vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop"
@@ -68,12 +70,15 @@ class TabletopPolicy:
     def examples(self) -> dict[str, Tensor]:
         """Two scenes with each cube named in turn, and patches of colour; with and without state, in known and unknown words."""
         random = np.random.default_rng(17)
-        tokenizer = InstructionTokenizer(checkpoint.FOLDER, SPEC)
+        tokenizer = InstructionTokenizer(self.weights, SPEC)
         pictures = [*_scenes(), *_patches(random)]
-        colours = [COLOURS[index % len(COLOURS)] for index in range(len(pictures))]
+        verbs = (Verb.PICK_UP, Verb.PICK_UP, Verb.MOVE_TO, Verb.PUT_IN_BOWL)
+        tasks = [
+            Task(verb=verbs[index // 2 % len(verbs)], thing=f"{CUBE_COLOURS[index % len(CUBE_COLOURS)]} cube")
+            for index in range(len(pictures))
+        ]
         sentences = [
-            plain_instruction(colour) if index % 2 else held_out_instruction(colour, random)
-            for index, colour in enumerate(colours)
+            plain_instruction(task) if index % 2 else held_out_instruction(task, random) for index, task in enumerate(tasks)
         ]
         joints = HOME_RAD + random.normal(0.0, 0.2, (len(pictures), JOINTS))
         width = random.uniform(0.0, 0.08, (len(pictures), 1))
@@ -98,10 +103,10 @@ class TabletopPolicy:
 
     def files(self) -> dict[str, Path | bytes]:
         """The tokenizer."""
-        return {SPEC.tokenizer_file: checkpoint.FOLDER / SPEC.tokenizer_file}
+        return {SPEC.tokenizer_file: self.weights / SPEC.tokenizer_file}
 
     def evaluation_file(self) -> Path | None:
-        """What `vlaapi tabletop eval` writes."""
+        """What `vlaapi tabletop score` writes."""
         return self.weights / "evaluation.json"
 
 
@@ -119,7 +124,7 @@ def open_checkpoint(options: CheckpointOptions) -> TabletopPolicy:
 def _scenes() -> list[NDArray[np.uint8]]:
     """Each committed scene once per colour."""
     found = [resize(Image.open(path).convert("RGB"), CAMERA) for path in sorted(SCENES.glob("*.jpg"))]
-    return [picture for picture in found for _ in COLOURS]
+    return [picture for picture in found for _ in CUBE_COLOURS]
 
 
 def _patches(random: np.random.Generator) -> list[NDArray[np.uint8]]:

@@ -24,6 +24,7 @@ from control_plane.db import create_engine
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import Settings as Limits
 from control_plane.guarding.guards import Checker, GuardsInForce
+from control_plane.identity.data_policy import STANDARD_TERMS, ZERO_TERMS
 from control_plane.identity.principal import CustomerSafety, Principal, RateLimits
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.contract import Contract
@@ -69,7 +70,7 @@ def principal(*, tier: Tier = Tier.PRO, is_zero_retention: bool = False, safety:
         tier=tier,
         limits=RateLimits(per_minute=100, per_day=10_000, per_month=100_000, concurrency=64),
         key_per_minute=None,
-        is_zero_retention=is_zero_retention,
+        data=ZERO_TERMS if is_zero_retention else STANDARD_TERMS,
         safety=safety,
     )
 

@@ -52,3 +52,11 @@ def test_success_closes_it() -> None:
     assert breaker.may_try()
     breaker.succeeded()
     assert [breaker.may_try() for _ in range(2)] == [True, True]
+
+
+def test_who_wants_to_know_is_told_of_changes_only() -> None:
+    told: list[int] = []
+    breaker = Breaker(pause_s=0, changed=told.append)
+    for happened in (breaker.succeeded, breaker.failed, breaker.failed, breaker.succeeded, breaker.succeeded, breaker.failed):
+        happened()
+    assert told == [1, 0, 1]

@@ -18,13 +18,15 @@ import psutil
 import pytest
 
 from benchmarks.stack import free_block, free_ports
+from deploy.embedded.monitoring import PORTS as MONITORING_PORTS
 from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 from deploy.embedded.settings import ROOT
 from deploy.embedded.state import open_state
 from tests.conftest import free_port
 
 _PORTS = ("PORT", "POSTGRES_PORT", "VALKEY_PORT", "TRITON_GRPC_PORT", "TRITON_HTTP_PORT", "TRITON_METRICS_PORT")
-_SERVERS = {"postgres", "valkey", "triton", "seaweedfs", "database", "worker", "api-1", "api-2", "nginx"}
+_UNAWAITED = {"seaweedfs", "prometheus", "alertmanager"}
+_SERVERS = {"postgres", "valkey", "triton", "database", "worker", "api-1", "api-2", "nginx"} | _UNAWAITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     """Not started yet; stopped at the end if it runs then."""
     ports = {f"VLA_{name}": str(port) for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True)}
     ports["VLA_OBJECT_STORE_PORT"] = str(free_block(OBJECT_STORE_PORTS))
+    ports["VLA_PROMETHEUS_PORT"] = str(free_block(MONITORING_PORTS))
     service = Service(environment={**os.environ, **ports, "VLA_STATE_DIR": str(tmp_path / "state of tests")})
     yield service
     service.vlaapi("down")
@@ -70,9 +73,9 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
     status = service.status()
     assert status["state"] == "ready"
     assert set(status["servers"]) == _SERVERS
-    awaited = {name: server["state"] for name, server in status["servers"].items() if name != "seaweedfs"}
+    awaited = {name: server["state"] for name, server in status["servers"].items() if name not in _UNAWAITED}
     assert set(awaited.values()) == {"ready", "done"}
-    _until(lambda: service.status()["servers"]["seaweedfs"]["state"] == "ready")  # nobody waits for it
+    _until(lambda: {service.status()["servers"][name]["state"] for name in _UNAWAITED} == {"ready"})  # nobody waits for them
     assert status["demo_key"].startswith("vla_live_")
 
     (curl,) = [line.partition("try it")[2].strip() for line in up.stdout.splitlines() if "try it" in line]
@@ -91,8 +94,8 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
     assert down.returncode == 0, down.stderr
     stopped = [line.split()[0] for line in down.stdout.splitlines() if line.endswith(" stopped")]
     assert stopped[0] == "nginx"
-    assert stopped[-5] == "worker"
-    assert set(stopped[-4:]) == {"triton", "valkey", "postgres", "seaweedfs"}  # together, when nobody needs them any more
+    assert stopped[-7] == "worker"
+    assert set(stopped[-6:]) == {"triton", "valkey", "postgres"} | _UNAWAITED  # together, when nobody needs them any more
     assert _gone(processes)
     assert service.vlaapi("status").returncode == 3
     assert service.vlaapi("down").returncode == 0

@@ -8,8 +8,9 @@ import pytest
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.checkpoint import FOLDER
 from tabletop.drive import Inputs, Policy, from_onnx
-from tabletop.evaluate import FIRST_SEED, Condition, Trial, Wording, first_motion
+from tabletop.evaluate import FIRST_SEED, Condition, Trial, first_motion
 from tabletop.instructions import SPEC
+from tabletop.wording import Wording
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("camera")]
 SERVED = Path("model_repository/tabletop/1/model.onnx")

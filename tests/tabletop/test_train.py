@@ -1,42 +1,93 @@
-"""Training lowers its own loss on a made-up task where colour decides the motion, and writes what it did."""
+"""Training lowers its loss on a made-up task where words decide the motion, goes on where it stopped, and writes what it did."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from export.contract.tokenize import InstructionTokenizer
 from tabletop import checkpoint
-from tabletop.demos import LOG_FILE as DEMOS_LOG_FILE
-from tabletop.demos import Demonstrations
-from tabletop.train import LOG_FILE, Plan, train
+from tabletop.batches import Batches, Drawing
+from tabletop.instructions import SPEC, vocabulary, write_tokenizer
+from tabletop.network import TabletopPolicy
+from tabletop.shards import Demonstrations
+from tabletop.train import LOG_FILE, Place, Plan, Unfinished, train
 
 pytestmark = pytest.mark.export
+PLAN = Plan(steps=24, report_every=12, drawing=Drawing(batch=4))
 
 
-def _made_up(count: int = 64) -> Demonstrations:
+def _made_up(count: int = 32) -> Demonstrations:
     random = np.random.default_rng(0)
-    colours = random.integers(0, 3, count)
+    tasks = random.integers(0, 3, count)
     chunks = np.zeros((count, 8, 7), dtype=np.float32)
-    chunks[:, :, 0] = (colours[:, None] - 1) * 0.02
-    chunks[:, :, 6] = (colours == 2)[:, None]
+    chunks[:, :, 0] = (tasks[:, None] - 1) * 0.02
+    chunks[:, :, 6] = (tasks == 2)[:, None]
     return Demonstrations(
         images=random.integers(0, 256, (count, 128, 128, 3), dtype=np.uint8),
         states=random.normal(size=(count, 8)).astype(np.float32),
-        colours=colours,
+        tasks=tasks,
         chunks=chunks,
         truth=random.normal(size=(count, 8)).astype(np.float32),
+        episodes=np.array([count], dtype=np.int64),
     )
 
 
-def test_a_short_run_learns_and_writes_what_it_did(tmp_path: Path) -> None:
-    _made_up().save(tmp_path / "demos", "one")
-    (tmp_path / "demos" / DEMOS_LOG_FILE).write_text('{"episodes": 64}')
-    said: list[str] = []
-    log = train(tmp_path / "demos", tmp_path / "out", Plan(steps=60, batch=8, threads=1, report_every=30), said.append)
-    assert [row["step"] for row in log["losses"]] == [30, 60]
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    whole = Place(out=tmp_path / "whole", state=tmp_path / "whole.state", about={"demonstrations": {"episodes": 1}})
+    log = train([_made_up()], whole, PLAN, lambda _: None)
+    assert [row["step"] for row in log["losses"]] == [12, 24]
     assert log["losses"][1]["motion"] < log["losses"][0]["motion"]
-    assert len(said) == 2
-    assert log["frames"] == 64
-    assert json.loads((tmp_path / "out" / LOG_FILE).read_text()) == log
-    checkpoint.load(tmp_path / "out")
+    assert json.loads((whole.out / LOG_FILE).read_text()) == log
+    assert not whole.state.exists()
+
+    stopped = Place(out=tmp_path / "stopped", state=tmp_path / "stopped.state")
+    with pytest.raises(KeyboardInterrupt):
+        train([_made_up()], stopped, PLAN, _stops_at(24))
+    train([_made_up()], stopped, PLAN, lambda _: None)
+    expected, found = (checkpoint.load(folder).state_dict() for folder in (whole.out, stopped.out))
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
+
+
+def _stops_at(step: int) -> Callable[[dict[str, float]], None]:
+    def report(now: dict[str, float]) -> None:
+        if now["step"] == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_an_unfinished_run_of_another_plan_is_not_mixed_with_this_one(tmp_path: Path) -> None:
+    place = Place(out=tmp_path / "out", state=tmp_path / "run.state")
+    with pytest.raises(KeyboardInterrupt):
+        train([_made_up()], place, replace(PLAN, report_every=1), _stops_at(2))
+    with pytest.raises(Unfinished, match="unfinished run of another plan"):
+        train([_made_up()], place, replace(PLAN, report_every=1, seed=2), lambda _: None)
+
+
+def test_beginning_with_other_weights_keeps_what_each_known_word_meant() -> None:
+    shipped = checkpoint.load()
+    network = TabletopPolicy(words=len(vocabulary()))
+    checkpoint.start_from(network, checkpoint.FOLDER)
+    known = json.loads((checkpoint.FOLDER / "tokenizer.json").read_text())["model"]["vocab"]
+    for word, row in vocabulary().items():
+        if word in known:
+            assert torch.equal(network.text.words.weight[row], shipped.text.words.weight[known[word]])
+    assert torch.equal(network.stem[0].weight, shipped.stem[0].weight)
+
+
+def test_batches_go_on_from_where_they_were(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    tokenizer = InstructionTokenizer(tmp_path, SPEC)
+    batches = Batches([_made_up()], tokenizer, Drawing(batch=4), seed=3)
+    batches.draw()
+    state = batches.state
+    expected = batches.draw()
+    again = Batches([_made_up()], tokenizer, Drawing(batch=4), seed=9)
+    again.go_on_from(state)
+    found = again.draw()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

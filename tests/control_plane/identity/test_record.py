@@ -22,7 +22,6 @@ def a_record(**values: object) -> KeyRecord:
         per_month=None,
         concurrency=256,
         key_per_minute=None,
-        is_zero_retention=False,
         is_active=True,
         is_revoked=False,
         expires_at_s=None,

@@ -36,7 +36,6 @@ def a_principal(*, tier: Tier = Tier.PRO, key_per_minute: int | None = None, **l
         tier=tier,
         limits=RateLimits(**chosen),
         key_per_minute=key_per_minute,
-        is_zero_retention=False,
     )
 
 

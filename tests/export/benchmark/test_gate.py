@@ -56,6 +56,16 @@ def test_lost_episodes_and_lost_scaling_are_worse(baseline: Baseline) -> None:
     assert {"closed_loop_success", "throughput_c8_over_c1"} <= set(names)
 
 
+@pytest.mark.parametrize(("succeeded", "is_worse"), [(10, False), (8, False), (7, True), (0, True)])
+def test_success_may_not_fall_below_the_interval_of_the_baselines_own_episodes(
+    baseline: Baseline, succeeded: int, is_worse: bool
+) -> None:
+    episodes = Episodes(environment="a table", episodes=10, succeeded=succeeded, mean_steps=20.0)
+    broken = judge(result(episodes=episodes), baseline, 0.9).broken
+    assert [reason.partition(":")[0] for reason in broken] == ["closed_loop_success"] * is_worse
+    assert all("at least 0.7225 is allowed (95 % of the baseline's 10 of 10)" in reason for reason in broken)
+
+
 def test_any_refusal_is_worse_than_none(baseline: Baseline) -> None:
     one = level(8, count=300)
     refused = replace(one, figures=replace(one.figures, refused={"queue full": 1}))
@@ -64,7 +74,7 @@ def test_any_refusal_is_worse_than_none(baseline: Baseline) -> None:
 
 def test_a_figure_that_was_not_measured_is_broken(baseline: Baseline) -> None:
     (reason,) = judge(result(episodes=None), baseline, 0.15).broken
-    assert reason == "closed_loop_success: not measured in this run, the baseline has 1"
+    assert reason == "closed_loop_success: not measured in this run, the baseline has 10 of 10"
 
 
 def test_a_graph_that_got_slower_is_worse_on_any_machine_although_serving_it_is_no_slower_than_running_it(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""A PostgreSQL that lives for one proof: in a private folder, on a unix socket only, gone afterwards, whatever ends the proof.
+
+Made with the programs that also make and restore backups, wherever those are. Nothing in it has to survive: it syncs nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from control_plane.backups.programs import ProgramError, pieces_of, program
+
+_READY_WITHIN_S, _POLL_S = 120.0, 0.05
+_INITDB = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")  # the folder is private
+_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_OPTIONS = {"listen_addresses": "", "fsync": "off", "full_page_writes": "off", "timezone": "UTC", "max_wal_size": "1GB"}
+# PostgreSQL refuses uid 0, and a user namespace adds no user; the kernel ends the server when we end.
+_AS_ROOT = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
+_TIED_TO_US = ("setpriv", "--pdeathsig", "INT")
+
+
+@asynccontextmanager
+async def scratch_server(programs: Path | None) -> AsyncIterator[str]:
+    """The address of an empty database. Raises ProgramError when no server can be started here."""
+    before = _AS_ROOT if os.geteuid() == 0 else ()
+    with tempfile.TemporaryDirectory(prefix="vla-scratch-", dir="/tmp") as folder:
+        data = Path(folder) / "data"
+        async for _ in pieces_of((*before, program(programs, "initdb"), "-D", str(data), *_INITDB, *_LOCALE), {}):
+            pass
+        process = await _started((*before, *_TIED_TO_US, program(programs, "postgres"), "-D", str(data)), folder)
+        try:
+            url = f"postgresql://postgres@/postgres?host={quote(folder, safe='')}"
+            await _until_ready(url, process)
+            yield url
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGQUIT)
+            await process.wait()
+
+
+async def _started(argv: tuple[str, ...], folder: str) -> Process:
+    options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+    where = ("-c", f"unix_socket_directories={folder}")
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", "TZ": "UTC"}
+    return await asyncio.create_subprocess_exec(
+        *argv, *options, *where, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, env=environment
+    )
+
+
+async def _until_ready(url: str, process: Process) -> None:
+    seen: Exception | None = None
+    for _ in range(int(_READY_WITHIN_S / _POLL_S)):
+        if process.returncode is not None:
+            raise ProgramError(f"the scratch server ended with {process.returncode}; is there room in /tmp?")
+        try:
+            connection = await asyncpg.connect(url, timeout=5)
+            await connection.close()
+        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            seen = error
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
+    raise ProgramError(f"the scratch server did not come up ({seen})")

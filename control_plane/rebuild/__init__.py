@@ -1,0 +1,1 @@
+"""Makes again, from PostgreSQL, what Redis held and can be made again."""

@@ -1,0 +1,1 @@
+"""What the worker looks at so that Prometheus can tell an operator: stores, letters that are dead, customers, the certificate."""

@@ -1,0 +1,68 @@
+"""Are the stores there, and have they room? Looked at from where their users are, so every installation is watched alike.
+
+That a store is away is what these gauges say, never an error of the look. Run by the worker; knows no table.
+"""
+
+import asyncio
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from control_plane.db import DatabaseAwayError, database_errors
+from control_plane.metrics import WatchMetrics
+from control_plane.objects import ObjectStore, ObjectStoreAwayError
+from control_plane.redis import REDIS_AWAY
+
+_LOOK_PREFIX = "vla-look/"  # a short listing; nothing lies there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreWatch:
+    """PostgreSQL, Redis and the disk of the spool."""
+
+    engine: AsyncEngine
+    redis: Redis
+    spool_dir: Path
+    metrics: WatchMetrics
+
+    async def step(self) -> None:
+        """One look at all of them. Never raises for one that is away."""
+        postgres, redis = await asyncio.gather(self._postgres(), self._redis())
+        self.metrics.store_up.labels("postgres").set(postgres)
+        self.metrics.store_up.labels("redis").set(redis)
+        if self.spool_dir.exists():
+            disk = shutil.disk_usage(self.spool_dir)
+            self.metrics.spool_disk_used.set(1 - disk.free / (disk.used + disk.free))  # as df says: what root keeps is not room
+        self.metrics.worker_at.set(time.time())
+
+    async def _postgres(self) -> bool:
+        try:
+            with database_errors():
+                async with self.engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+        except DatabaseAwayError:
+            return False
+        return True
+
+    async def _redis(self) -> bool:
+        try:
+            memory = await self.redis.info("memory")
+        except REDIS_AWAY:
+            return False
+        most = memory["maxmemory"]
+        self.metrics.redis_memory.set(memory["used_memory"] / most if most else 0)
+        return True
+
+
+async def look_at_objects(objects: ObjectStore, metrics: WatchMetrics) -> None:
+    """Sets whether the object store answers. Never raises for its being away."""
+    try:
+        await objects.find(_LOOK_PREFIX)
+        metrics.store_up.labels("objects").set(1)
+    except ObjectStoreAwayError:
+        metrics.store_up.labels("objects").set(0)

@@ -1,0 +1,1 @@
+"""Tests of the writer and the reader of LeRobotDataset v3."""
