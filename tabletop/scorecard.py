@@ -103,13 +103,12 @@ def _training(log: dict[str, Any]) -> list[str]:
     """What the log of the training run says, a sentence each."""
     plan, made = log["plan"], log["demonstrations"]
     drawing = plan.get("drawing", plan)  # older logs have it flat
-    done = made.get("done", made.get("lifted"))
     last = ", ".join(f"{name} {value}" for name, value in log["losses"][-1].items() if name != "step")
     begun = [f"Begun with the weights in `{plan['start_from']}`."] if plan.get("start_from") else []
     return [
         f"{log['parameters']:,} parameters, torch {log['torch']}, seed {plan['seed']}.",
         *begun,
-        f"{made['episodes']:,} noisy episodes by the scripted expert; {done:,} ended with their task done.",
+        f"{made['episodes']:,} noisy episodes by the scripted expert.",
         f"{plan['steps']:,} steps of {drawing['batch']} from {log['frames']:,} frames in {log['minutes']} minutes on "
         f"{plan['threads']} shared CPU cores; last losses: {last}.",
         f"Withheld: the state in {drawing['state_dropout']:.0%} of the samples, a word that decides nothing with "

@@ -14,21 +14,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from control_plane.backups.base_backup_commands import add_to as add_base_commands
 from control_plane.backups.dump import BackupRunningError, Source, dump
 from control_plane.backups.manifest import Kind, Manifest, began_at
-from control_plane.backups.places import Places, beside, opened
+from control_plane.backups.places import Places, beside, chosen, opened
 from control_plane.backups.programs import ProgramError
 from control_plane.backups.prove import Finding, prove
 from control_plane.backups.restore import RestoreRefusedError, restore
 from control_plane.backups.scratch import scratch_server
 from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import NoSuchBackupError, Vault
+from control_plane.backups.wal import LogFileError, NoSuchLogFileError
 from control_plane.db import database_errors
 from control_plane.objects import ObjectStoreAwayError
 
 _T = TypeVar("_T")
 
-REFUSALS = (BackupRunningError, ProgramError, RestoreRefusedError, DamagedBackupError, NoSuchBackupError)
+REFUSALS = (BackupRunningError, ProgramError, RestoreRefusedError, DamagedBackupError, NoSuchBackupError, LogFileError)
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 BackupId = Annotated[str, typer.Argument(help="A backup as `vlaapi backup list` names it, or `newest`.")]
@@ -71,6 +73,7 @@ def create_commands(places: Callable[[], Places]) -> typer.Typer:
         restored = _done(there, lambda vault: _restored(there, vault, backup, database))
         typer.echo(f"{restored.id} is restored: {sum(restored.facts.rows.values())} rows; `vlaapi migrate` comes next")
 
+    add_base_commands(commands, places, _done)
     return commands
 
 
@@ -90,16 +93,6 @@ async def _restored(there: Places, vault: Vault, backup: str, database: str | No
     url = there.database_url if database is None else await beside(there.database_url, _checked(database))
     await restore(manifest, vault, into=url, programs=there.programs)
     return manifest
-
-
-async def chosen(vault: Vault, backup: str, *, kind: Kind = Kind.DATABASE) -> Manifest:
-    """That backup, or the newest of its kind. Raises NoSuchBackupError."""
-    if backup != "newest":
-        return await vault.manifest(backup)
-    ids = [name for name in await vault.ids() if name.startswith(f"{kind}-")]
-    if not ids:
-        raise NoSuchBackupError("there is no backup yet")
-    return await vault.manifest(ids[-1])
 
 
 async def _described(vault: Vault) -> list[Manifest | str]:
@@ -123,6 +116,8 @@ def _done(there: Places, work: Callable[[Vault], Awaitable[_T]]) -> _T:
 
     try:
         return asyncio.run(run())
+    except NoSuchLogFileError:
+        raise
     except REFUSALS as error:
         fault = str(error)
     except ObjectStoreAwayError as error:

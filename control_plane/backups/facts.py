@@ -33,6 +33,15 @@ async def read_facts(connection: "asyncpg.Connection") -> Facts:
     )
 
 
+async def read_place(connection: "asyncpg.Connection") -> Facts:
+    """Of a whole server only where its log is."""
+    return Facts(
+        server_version=await connection.fetchval("SHOW server_version"),
+        wal_position=await connection.fetchval("SELECT pg_current_wal_lsn()::text"),
+        wal_file=await connection.fetchval("SELECT pg_walfile_name(pg_current_wal_lsn())"),
+    )
+
+
 async def tables_in(connection: "asyncpg.Connection") -> int:
     """How many tables, views and sequences there are outside PostgreSQL's own schemas."""
     count: int = await connection.fetchval(

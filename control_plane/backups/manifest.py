@@ -47,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     server_version: str
     wal_position: str
+    wal_file: str = ""  # of a base backup: the file of the log in which it begins
     schema_revision: str | None = None
     rows: dict[str, int] = {}
     ledger: list[LedgerSum] = []

@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from control_plane.backups.dump import STATEMENT_TIMEOUT_S
-from control_plane.backups.store import Vault
+from control_plane.backups.manifest import Kind, Manifest
+from control_plane.backups.store import NoSuchBackupError, Vault
 from control_plane.db import connect
 from control_plane.objects import create_objects
 
@@ -31,6 +32,16 @@ async def opened(places: Places) -> AsyncIterator[Vault]:
         yield Vault(objects=objects, key=places.key)
     finally:
         await objects.aclose()
+
+
+async def chosen(vault: Vault, backup: str, *, kind: Kind = Kind.DATABASE) -> Manifest:
+    """That backup, or the newest of its kind. Raises NoSuchBackupError."""
+    if backup != "newest":
+        return await vault.manifest(backup)
+    ids = [name for name in await vault.ids() if name.startswith(f"{kind}-")]
+    if not ids:
+        raise NoSuchBackupError("there is no backup yet")
+    return await vault.manifest(ids[-1])
 
 
 async def beside(database_url: str, name: str) -> str:

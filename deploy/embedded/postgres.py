@@ -18,9 +18,18 @@ import psutil
 from deploy.embedded.server import NotReadyError, Port, Server, StartError
 
 ROLE = DATABASE = "vlaapi"
+_RECOVERED_WITHIN_S = 24 * 3600.0  # a base backup that was unpacked here reads its log first, file by file
 READER = "vlaapi_reader"  # what dashboards read as; the migrations grant it the views
 _MAX_SOCKET_BYTES = 107  # sun_path less its final zero; PostgreSQL and Valkey refuse longer ones
 _UNPRIVILEGED = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Who takes the files of the write-ahead log, and how long one may be filled before it is handed over all the same."""
+
+    command: str
+    every_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +42,7 @@ class Cluster:
     port: Port
     password: str
     is_durable: bool = True
+    archive: Archive | None = None
 
     def url(self, database: str = DATABASE) -> str:
         """The address for clients."""
@@ -52,11 +62,13 @@ def postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Server:
         ports=(cluster.port,),
         stop_signal=signal.SIGINT,
         stop_timeout_s=10.0,
+        start_timeout_s=_RECOVERED_WITHIN_S if (cluster.data / "recovery.signal").exists() else 30.0,
     )
 
 
 def _options(cluster: Cluster) -> dict[str, str]:
-    durable = "on" if cluster.is_durable else "off"
+    durable, archive = "on" if cluster.is_durable else "off", cluster.archive
+    archived = {} if archive is None else {"archive_command": archive.command, "archive_timeout": str(archive.every_s)}
     return {
         "listen_addresses": "127.0.0.1",
         "port": str(cluster.port.number),
@@ -70,6 +82,8 @@ def _options(cluster: Cluster) -> dict[str, str]:
         "log_timezone": "UTC",
         "log_checkpoints": "off",
         "recovery_init_sync_method": "syncfs",  # after a crash: one call, where fsync of 1345 files took 6 s on a busy disk
+        "archive_mode": "off" if archive is None else "on",
+        **archived,
     }
 
 

@@ -40,6 +40,9 @@ class EmbeddedSettings(BaseModel):
     )
 
     # Ports of the servers behind it, all on loopback
+    postgres_archive: bool = Field(
+        default=False, description="Whether the embedded PostgreSQL sends its write-ahead log to the backups, minute by minute."
+    )
     postgres_port: PortNumber = Field(default=15432, description="Port of the embedded PostgreSQL.")
     valkey_port: PortNumber = Field(default=16379, description="Port of the embedded Valkey.")
     triton_replicas: int = Field(

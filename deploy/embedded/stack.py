@@ -14,7 +14,7 @@ from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
 from deploy.embedded.monitoring import Monitoring, missing, monitoring, optional_program
 from deploy.embedded.nginx import Door, nginx, system_nginx
-from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.postgres import Archive, Cluster, postgres
 from deploy.embedded.seaweedfs import Weed, seaweedfs
 from deploy.embedded.server import Port, Server
 from deploy.embedded.settings import ROOT, EmbeddedSettings
@@ -88,7 +88,7 @@ def build_stack(site: Site) -> Stack:
     control = load_settings(variables, also_known=map(variable, EmbeddedSettings.model_fields))
     ours = {name: variables[name] for name in map(variable, Settings.model_fields) if name in variables}
     stores = [
-        (postgres(cluster, environment=site.plain),) if variable("database_url") not in given else (),
+        (postgres(cluster, environment=_with_commands(site)),) if variable("database_url") not in given else (),
         (valkey(store, environment=site.plain),) if variable("redis_url") not in given else (),
         _tritons(site, control) if variable("triton_url") not in given else (),
         (seaweedfs(weed, environment=site.plain),) if variable("object_store_url") not in given else (),
@@ -153,7 +153,15 @@ def _cluster(site: Site) -> Cluster:
         sockets=site.state.sockets,
         port=site.port("postgres_port"),
         password=read_secrets(site.state).postgres_password,
+        archive=Archive(command=f'"{ROOT}/scripts/vlaapi" backup wal-push "%p"', every_s=60)
+        if site.settings.postgres_archive
+        else None,
     )
+
+
+def _with_commands(site: Site) -> dict[str, str]:
+    """For a server that starts our own commands: they find the running service, and with it the store and the key."""
+    return {**site.plain, variable("state_dir"): str(site.state.root)}
 
 
 def _store(site: Site) -> Store:

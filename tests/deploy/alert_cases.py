@@ -127,6 +127,8 @@ _MONEY = [
     *_one("ReconcileStale", "20m", "vla_reconcile_timestamp_seconds", "-93600x40", "-92000x40"),
     *_one("MailsDead", "2m", 'vla_dead{kind="mails"}', "1x9", "0x9"),
     *_one("WebhooksDead", "2m", 'vla_dead{kind="webhooks"}', "1x9", "0x9"),
+    *_one("BackupTooOld", "20m", "vla_backup_age_seconds", "93601x30", "93599x30"),
+    *_one("BackupTooOld", "20m", "vla_backup_age_seconds", " ".join(["Inf"] * 30), "0x30"),  # there is none
 ]
 
 _SERVERS = [

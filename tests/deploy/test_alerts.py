@@ -121,7 +121,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         assert page.startswith(f"# {name}\n"), name
         assert re.findall(r"^## (.+)$", page, re.M) == HEADINGS, name
         assert "\n    " in page, f"{name}: no command"
-        assert rule["annotations"]["runbook_url"] == f"{{{{ $externalLabels.docs_url }}}}/runbooks/{name}.html"
+        assert rule["annotations"]["runbook_url"] == f"{{{{ $externalLabels.docs_url }}}}/runbooks/{name}/"
 
 
 def test_the_commands_in_the_runbooks_exist() -> None:

@@ -181,7 +181,7 @@ def test_an_alert_of_the_running_service_arrives_at_a_webhook(tmp_path: Path) ->
         assert alert["status"] == "firing"
         assert alert["labels"] == {"alertname": "DeadUsageEvents", "severity": "page"}
         assert alert["annotations"]["summary"] == "1 usage event(s) could not be recorded"
-        assert alert["annotations"]["runbook_url"].endswith("/docs/runbooks/DeadUsageEvents.html")
+        assert alert["annotations"]["runbook_url"].endswith("/docs/runbooks/DeadUsageEvents/")
 
         check_what_prometheus_sees(stack)
         check_the_picture(stack)

@@ -1,40 +1,47 @@
-"""Demonstrations are repeatable, labelled by the expert, seen through the API's own resize, and made again where they stopped."""
+"""Demonstrations are repeatable, labelled by the expert, kept as a LeRobotDataset v3 and seen through the API's own resize."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tabletop.demos import as_seen, collect
+from lerobot_v3.facts import DatasetError, DatasetFacts, Numbers, Video
+from lerobot_v3.reader import open_dataset
+from lerobot_v3.writer import DatasetWriter, Episode
+from tabletop.dataset import ACTION_KEY, FRONT_KEY, STATE_KEY, WRIST_KEY, Progress, record, unpack
+from tabletop.demos import Recorded, Recorder, as_seen, chunks_of
+from tabletop.instructions import plain_instruction
 from tabletop.render import Camera
 from tabletop.scene import Tabletop
-from tabletop.shards import Demonstrations, Made, load, make, summary
 from tabletop.verbs import ALL_TASKS
 
 pytestmark = [pytest.mark.export, pytest.mark.usefixtures("camera")]
 
 
-def test_the_same_seeds_give_the_same_frames(tmp_path: Path) -> None:
-    first, done = collect(range(2))
-    again, _ = collect(range(2))
-    assert done == 2
-    assert np.array_equal(first.images, again.images)
-    assert np.array_equal(first.chunks, again.chunks)
-    first.save(tmp_path, "two")
-    (loaded,) = load(tmp_path)
-    assert np.array_equal(loaded.images, first.images)
-    assert np.array_equal(loaded.truth, first.truth)
-    assert loaded.episodes.sum() == len(loaded.tasks)
-    assert all(0 <= task < len(ALL_TASKS) for task in loaded.tasks)
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    """The expert at a table, seen by both cameras."""
+    with Recorder() as opened:
+        yield opened
+
+
+def test_the_same_seed_is_the_same_episode(recorder: Recorder) -> None:
+    first, _, again = (recorder.record(seed) for seed in (1, 2, 1))
+    assert first.is_done
+    assert (first.task, len(first.frames)) == (again.task, len(again.frames))
+    for one, other in zip(first.frames, again.frames, strict=True):
+        assert np.array_equal(one.front, other.front)
+        assert np.array_equal(one.label, other.label)
+        assert np.array_equal(one.truth, other.truth)
 
 
 def test_a_chunk_is_what_the_expert_says_from_there_on() -> None:
-    found, _ = collect(range(1))
-    count = len(found.tasks)
-    assert found.images.shape == (count, 128, 128, 3)
-    assert found.chunks.shape == (count, 8, 7)
-    assert np.array_equal(found.chunks[0, 1], found.chunks[1, 0])
-    assert np.array_equal(found.chunks[-1, 0], found.chunks[-1, 7])
+    labels = np.arange(21, dtype=np.float32).reshape(3, 7)
+    chunks = chunks_of(labels)
+    assert chunks.shape == (3, 8, 7)
+    assert np.array_equal(chunks[0, 1], chunks[1, 0])
+    assert np.array_equal(chunks[-1, 0], chunks[-1, 7])
 
 
 def test_a_picture_of_the_right_size_is_left_alone_without_jpeg(table: Tabletop, camera: Camera) -> None:
@@ -44,43 +51,69 @@ def test_a_picture_of_the_right_size_is_left_alone_without_jpeg(table: Tabletop,
     assert 0 < np.abs(as_seen(picture, jpeg_quality=85).astype(int) - picture).mean() < 6
 
 
-def _made_up(seeds: range) -> tuple[Demonstrations, int]:
-    count = len(seeds)
-    return (
-        Demonstrations(
-            images=np.zeros((count, 128, 128, 3), dtype=np.uint8),
-            states=np.zeros((count, 8), dtype=np.float32),
-            tasks=np.array(seeds, dtype=np.int64) % len(ALL_TASKS),
-            chunks=np.zeros((count, 8, 7), dtype=np.float32),
-            truth=np.zeros((count, 8), dtype=np.float32),
-            episodes=np.ones(count, dtype=np.int64),
-        ),
-        count - 1,
-    )
+def test_what_was_recorded_is_trained_on_and_a_recording_goes_on_where_it_was(recorder: Recorder, tmp_path: Path) -> None:
+    recorded: dict[int, Recorded] = {}
+
+    def expert(seed: int) -> Recorded:
+        assert seed not in recorded
+        recorded[seed] = recorder.record(seed)
+        return recorded[seed]
+
+    reports: list[Progress] = []
+    record(tmp_path / "data", range(1), expert, reports.append, has_wrist=True)
+    record(tmp_path / "data", range(2), expert, reports.append, has_wrist=True)
+    assert [(report.episodes, report.recorded) for report in reports] == [(1, 1), (1, 0), (2, 1)]
+
+    data = open_dataset(tmp_path / "data")
+    assert [row.task for row in data.episodes] == [plain_instruction(one.task) for one in recorded.values()]
+    wrist = next(data.frames(data.episodes[1], WRIST_KEY))
+    assert np.abs(wrist.astype(int) - recorded[1].frames[0].wrist).mean() < 6
+
+    found = unpack(tmp_path / "data", tmp_path / "frames", lambda _: None)
+    (shard,) = found.shards
+    frames = [frame for one in recorded.values() for frame in one.frames]
+    assert (found.episodes, found.left_out, len(shard.tasks)) == (2, 0, len(frames))
+    assert np.array_equal(shard.states, np.stack([frame.state for frame in frames]))
+    assert np.array_equal(shard.truth, np.stack([frame.truth for frame in frames]))
+    assert np.array_equal(shard.chunks[:, 0], np.stack([frame.label for frame in frames]))
+    assert ALL_TASKS[shard.tasks[-1]] == recorded[1].task
+    assert np.abs(shard.images[3].astype(int) - as_seen(frames[3].front, jpeg_quality=None)).mean() < 4
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_shards_that_are_missing(tmp_path: Path) -> None:
-    asked: list[range] = []
-    reports: list[Made] = []
+def _foreign(folder: Path, task: str, **changes: object) -> Path:
+    features = {
+        STATE_KEY: Numbers(names=tuple(f"s{index}" for index in range(8))),
+        ACTION_KEY: Numbers(names=tuple(f"a{index}" for index in range(7))),
+        FRONT_KEY: Video(height=64, width=64),
+    } | changes
+    kept = {key: feature for key, feature in features.items() if isinstance(feature, Numbers | Video)}
+    pictures = [np.full((64, 64, 3), 90, dtype=np.uint8)] * 4
+    with DatasetWriter(folder, DatasetFacts(fps=10, robot_type="franka_panda", features=kept)) as writer:
+        for number, sentence in enumerate((task, "polish the table")):
+            numbers = {key: np.zeros((4, len(of.names)), dtype=np.float32) for key, of in kept.items() if isinstance(of, Numbers)}
+            videos = {key: pictures for key, of in kept.items() if isinstance(of, Video)}
+            writer.add(Episode(source=f"robot-{number}", task=sentence, numbers=numbers, videos=videos))
+    return folder
 
-    def collected(seeds: range) -> tuple[Demonstrations, int]:
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        asked.append(seeds)
-        return _made_up(seeds)
 
-    with pytest.raises(KeyboardInterrupt):
-        make(tmp_path, range(10, 21), 4, collected, reports.append)
-    (tmp_path / "seeds-10-14.npz").unlink()  # a shard that was lost is made again too
-    asked.clear()
+def test_a_dataset_of_other_robots_trains_where_its_tasks_are_known(tmp_path: Path) -> None:
+    found = unpack(_foreign(tmp_path / "data", "please lift the blue block"), tmp_path / "frames", lambda _: None)
+    assert (found.episodes, found.left_out) == (1, 1)
+    assert not found.shards[0].truth.any()  # nobody knows it there
 
-    def rest(seeds: range) -> tuple[Demonstrations, int]:
-        asked.append(seeds)
-        return _made_up(seeds)
 
-    made = make(tmp_path, range(10, 21), 4, rest, reports.append)
-    assert asked == [range(10, 14), range(18, 21)]
-    assert (made.episodes, made.frames, made.done) == (11, 11, 8)
-    assert summary(tmp_path) == {"episodes": 11, "done": 8, "frames": 11}
-    assert sum(len(shard.tasks) for shard in load(tmp_path)) == 11
-    assert [report.episodes for report in reports] == [4, 8, 8, 11]
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({ACTION_KEY: Numbers(names=("a", "b"))}, "action must be 7 numbers"),
+        ({FRONT_KEY: None}, "there is no camera observation.images.front"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_says_why(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=reason):
+        unpack(_foreign(tmp_path / "data", "pick up red cube", **changes), tmp_path / "frames", lambda _: None)
+
+
+def test_a_dataset_without_a_known_task_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="none of its 2 episodes is a task of this table"):
+        unpack(_foreign(tmp_path / "data", "dust the shelf"), tmp_path / "frames", lambda _: None)

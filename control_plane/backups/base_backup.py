@@ -1,0 +1,96 @@
+"""Base backups: the whole server as a tar, from which its write-ahead log leads to any later moment.
+
+For a PostgreSQL that one runs oneself. Made by a role that may replicate; unpacked into an empty folder, with a note for the
+server that it is to recover, from where, and up to when.
+"""
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from control_plane.backups.dump import Source, only_one
+from control_plane.backups.facts import read_place
+from control_plane.backups.keep import Keep, unwanted
+from control_plane.backups.manifest import Kind, Manifest, new_id
+from control_plane.backups.programs import feed, pieces_of, place_of_database, program
+from control_plane.backups.restore import RestoreRefusedError
+from control_plane.backups.sealing import key_id
+from control_plane.backups.store import Vault
+from control_plane.backups.wal import forget_before
+
+# The log from the older one's beginning is kept too; nights between are the log's matter.
+KEPT = Keep(daily=2, weekly=0, monthly=0)
+
+
+NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
+
+
+def recovery_command(fetch: str) -> str:
+    """A restore_command. PostgreSQL takes most failures for the end of the log and would go live without the rest: only a certain
+    "no such file" may be that, and anything else has to stop the recovery, for which the status must be over 125."""
+    return f'{fetch} "%f" "%p"; s=$?; [ $s = 0 ] && exit 0; [ $s = {NO_SUCH_FILE} ] && exit 1; exit 200'
+
+
+async def make_base(source: Source, vault: Vault, *, user: str, password: str | None) -> Manifest:
+    """The backup, complete; older ones and their log are removed. Raises what `dump` raises."""
+    place = place_of_database(source.database_url) | {"PGUSER": user}
+    place |= {} if password is None else {"PGPASSWORD": password}
+    argv = (program(source.programs, "pg_basebackup"), "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast")
+    async with only_one(source.database_url) as connection:
+        await vault.sweep()
+        backup_id, begun, facts = new_id(Kind.BASE, now := datetime.now(UTC)), now, await read_place(connection)
+        async with aclosing(pieces_of((*argv, "--no-password", f"--label={backup_id}"), place)) as pieces:
+            written = await vault.write(backup_id, pieces)
+        manifest = Manifest(
+            id=backup_id,
+            kind=Kind.BASE,
+            began_at=begun,
+            ended_at=datetime.now(UTC),
+            key_id=key_id(vault.key),
+            facts=facts,
+            sha256=written.sha256,
+            size_bytes=written.size_bytes,
+            parts=written.parts,
+        )
+        await vault.commit(manifest)
+        await _thin_out(vault)
+    return manifest
+
+
+async def unpack_base(manifest: Manifest, vault: Vault, *, into: Path, fetch_command: str, until: datetime | None) -> None:
+    """Raises RestoreRefusedError, DamagedBackupError, ProgramError. What was begun and not finished must be removed by hand."""
+    if manifest.kind is not Kind.BASE:
+        raise RestoreRefusedError(f"{manifest.id} is a dump of one database: `vlaapi backup restore` brings it back")
+    await asyncio.to_thread(_make_empty, into)
+    async with aclosing(vault.read(manifest)) as pieces:
+        await feed(("tar", "--extract", "--file=-", "--no-same-owner", "--same-permissions", f"--directory={into}"), {}, pieces)
+    await asyncio.to_thread(_tell_server, into, manifest.id, fetch_command, until)
+
+
+def _make_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise RestoreRefusedError(f"{folder} is not empty")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _tell_server(into: Path, backup_id: str, fetch_command: str, until: datetime | None) -> None:
+    settings = {"restore_command": fetch_command, "recovery_target_action": "promote"}
+    if until is not None:
+        settings["recovery_target_time"] = until.astimezone(UTC).isoformat(sep=" ")
+    lines = "".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items())
+    with (into / "postgresql.auto.conf").open("a") as file:
+        file.write(f"# {backup_id}, unpacked by vlaapi backup restore-base\n{lines}")
+    (into / "recovery.signal").touch(mode=0o600)  # last: a server must not start from half a folder as if it were whole
+
+
+async def _thin_out(vault: Vault) -> None:
+    bases = [name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-")]
+    for old in unwanted(bases, KEPT):
+        await vault.remove(old)
+    oldest = next(name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-"))
+    await forget_before(vault, (await vault.manifest(oldest)).facts.wal_file)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")
