@@ -189,7 +189,7 @@ WATCHED = Row(
         ),
         Panel(
             title="Spiking customers",
-            means="Who ask far more than they used to. It may need capacity, or be a robot gone wild. Who it is: the Customers dashboard.",
+            means="Who ask far more than they used to: more capacity, or a robot gone wild. The Customers dashboard names them.",
             kind=Kind.STAT,
             asks=(promql("max(vla_customers_spiking)"),),
             unit="short",
