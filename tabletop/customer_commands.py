@@ -5,7 +5,8 @@ drawn in `film` and `curve`.
 """
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,10 +19,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tabletop.asking import Asks, Customer, Denied, InProcess
+from tabletop.contract import CONTROL_HZ
 from tabletop.curve import Point, draw
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.env import Settings, TabletopEnv
-from tabletop.episode import Manner, Moment, run
+from tabletop.episode import TICK_S, Manner, Moment, run
 from tabletop.film import Film, verdict_of
 from tabletop.instructions import UnknownTask, plain_instruction, understood
 from tabletop.render import RenderUnavailable
@@ -92,6 +94,9 @@ def evaluate(
     ] = None,
     unguarded: Annotated[bool, typer.Option("--unguarded", help="The same also without service and guard, to compare.")] = False,
     state: Annotated[bool, typer.Option(help="Send the robot's state.")] = True,
+    time_limit_s: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Robot time per episode: what takes longer has failed.")
+    ] = 12.0,
     seed: Annotated[int, typer.Option(help="The first scene.")] = FIRST_SEED,
     out: Annotated[Path, typer.Option(help="Folder for eval.json and, with several delays, delay.png.")] = OUT / "eval",
     url: Url = None,
@@ -100,19 +105,18 @@ def evaluate(
     """Closed-loop success through the API, like a customer: by task and colour, with latency and the guard's interventions."""
     try:
         delays = _delays(delay_ms)
-        doors = (through, *((Through.NOTHING,) if unguarded and through is not Through.NOTHING else ()))
-        overlaps = (overlap,) if overlap is not None else (True, False) if len(delays) > 1 else (True,)
-        settings = Settings(layout=layout, verbs=_verbs(task, layout), wording=wording, cameras=(FRONT,))
-        needs = any(door is not Through.NOTHING for door in doors)
+        doors = (through, Through.NOTHING) if unguarded and through is not Through.NOTHING else (through,)
+        steps = round(CONTROL_HZ * time_limit_s)
+        verbs = _verbs(task, layout)
         asked = Asked(
             policy=policy,
             episodes=episodes,
             seed=seed,
-            settings=settings,
+            settings=Settings(layout=layout, verbs=verbs, wording=wording, cameras=(FRONT,), max_steps=steps),
             doors=doors,
             delays_ms=delays,
-            overlaps=overlaps,
-            service=find(url, key) if needs else None,
+            overlaps=(overlap,) if overlap is not None else (True, False)[: len(delays)],
+            service=None if doors == (Through.NOTHING,) else find(url, key),
             has_state=state,
         )
         _evaluate(asked, out)
@@ -175,7 +179,7 @@ def demo(
             with _opened(through, service, "tabletop") as asks:
                 moments: list[Moment] = []
                 manner = Manner(deadline_ms=DEADLINE_MS)
-                outcome = run(env, asks, scene, manner, watch=moments.append, task=task, instruction=sentence)
+                outcome = run(env, asks, scene, manner, watch=_in_real_time(moments), task=task, instruction=sentence)
             film = Film(moments=moments, outcome=outcome)
     except _FAILURES as error:
         raise typer.Exit(_fail(error)) from None
@@ -186,6 +190,17 @@ def demo(
     answers = f"{int(latency.get('answers', 0))} answers, median {latency.get('round_trip_p50_ms', 0):.0f} ms"
     _say(f"“{sentence}” (scene {scene}): {verdict_of(outcome)}; {answers}; wrote {out / 'demo.gif'} and {out / 'demo.png'}")
     raise typer.Exit(0 if outcome.is_success else 1)
+
+
+def _in_real_time(moments: list[Moment]) -> Callable[[Moment], None]:
+    """Keeps each moment and lets its tenth of a second pass, so that the guard sees a robot at the rate that it says it has."""
+    began_s = time.monotonic()
+
+    def watch(moment: Moment) -> None:
+        moments.append(moment)
+        time.sleep(max(0.0, began_s + moment.step * TICK_S - time.monotonic()))
+
+    return watch
 
 
 def _scene_with(env: TabletopEnv, task: Task, seed: int | None) -> int:

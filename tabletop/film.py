@@ -31,7 +31,11 @@ class Film:
     def animation(self, path: Path) -> None:
         """Writes a GIF at the robot's own speed."""
         frames = [Image.fromarray(self._frame(moment)) for moment in self.moments]
-        few = [frame.convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for frame in frames]
+        palette = Image.fromarray(np.concatenate([np.asarray(frame)[::2, ::2] for frame in frames])).quantize(
+            255,
+            method=Image.Quantize.MAXCOVERAGE,  # a small green cube keeps its green; the median cut made it grey
+        )
+        few = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
         durations = [round(1e3 * TICK_S)] * (len(few) - 1) + [_LAST_FRAME_MS]
         few[0].save(path, save_all=True, append_images=few[1:], duration=durations, loop=0, optimize=False)
 
