@@ -18,7 +18,7 @@ from tests.deploy.production_door import make_certificate
 
 _SOMEBODY = 65534
 _URL = "https://api.example.com"
-_SECRET = re.compile("^([A-Z_]*(?:PASSWORD|PEPPER|SECRET|ACCESS)[A-Z_]*)=(.*)$", re.M)
+_SECRET = re.compile("^([A-Z_]*(?:PASSWORD|PEPPER|SECRET|ACCESS|BACKUP_KEY)[A-Z_]*)=(.*)$", re.M)
 
 
 @pytest.fixture(params=["as this user", "as an ordinary user"])
