@@ -155,11 +155,22 @@ golden: setup ## Rewrite the files that tests compare with; look at the diff
 	@$(BIN)/python -m tests.architecture.settings_page
 	@$(BIN)/python -m tests.deploy.chart
 	@$(BIN)/python -m deploy.nginx > deploy/nginx/nginx.conf
+	@$(BIN)/python -m tests.deploy.compose_file
 	@$(BIN)/python -m tests.safety.golden_verdicts
 	@$(BIN)/python -m tests.export.golden_configs
 	@$(BIN)/python -m control_plane.protocols.openapi > tests/golden/openapi.json
 	@$(BIN)/python -m tests.architecture.customer_page
 	@$(BIN)/python -m dashboards.boards
+
+AUDIT := .venv-audit
+$(AUDIT)/.ready: requirements/audit.txt
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/audit.txt
+	@touch $@
+
+.PHONY: audit
+audit: $(AUDIT)/.ready ## Bills of materials of all that is locked, and known faults in it (needs the internet; says so where it has none)
+	@$(AUDIT)/bin/python -m deploy.audit
 
 .PHONY: pin-images
 pin-images: ## Write the digest behind every image's tag (needs docker and the registries)

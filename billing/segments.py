@@ -3,6 +3,7 @@
 The parts cover the whole month without a gap, so each request falls into exactly one. UTC throughout; knows no usage.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -14,6 +15,7 @@ from billing.terms import Subscription, Terms, terms_of
 from billing.tiers import PriceVersion, version_on
 
 _SECOND = timedelta(seconds=1)
+_MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,13 @@ class Segment:
     def is_whole_month(self) -> bool:
         """Whether nothing changed in this month."""
         return self.starts_at == midnight(self.month) and self.ends_at == midnight(next_month(self.month))
+
+
+def month_named(text: str) -> date:
+    """The first day of `2026-11`. Raises ValueError for anything else, and for months that no calendar has to the end."""
+    if not _MONTH.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a month like 2026-11")
+    return date.fromisoformat(f"{text}-01")
 
 
 def first_of_month(day: date) -> date:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.capture.collect import Bounds, LocalCapture, NoCapture
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.drain import Drain
 from control_plane.fleet import Fleet, Surroundings, create_fleet
@@ -45,6 +46,7 @@ from control_plane.protocols.operations import Operations
 from control_plane.protocols.robots import RobotList
 from control_plane.protocols.safety_settings import SafetySettings
 from control_plane.redis import REDIS_AWAY, create_redis
+from control_plane.sampling import rules_of
 from control_plane.settings import Settings, load_settings
 from control_plane.triton import Triton
 from control_plane.usage.journal import Journal
@@ -70,6 +72,7 @@ class Neighbours:
     journal: Journal
     replay: Replay
     preprocessor: Preprocessor
+    capture: LocalCapture | None
 
 
 def create_app(settings: Settings, *, triton: Triton | None = None, log: FilteringBoundLogger | None = None) -> FastAPI:
@@ -125,7 +128,16 @@ def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLo
         journal=Journal(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log),
         replay=Replay(redis=redis, spool=spool, recent=recent, metrics=metrics, log=log),
         preprocessor=Preprocessor(threads=settings.decode_threads, max_pixels=settings.max_image_pixels),
+        capture=_capture(settings, metrics, log),
     )
+
+
+def _capture(settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> LocalCapture | None:
+    """Without an object store nothing is captured, whatever customers allow."""
+    if settings.object_store_url is None:
+        return None
+    bounds = Bounds(spool_bytes=settings.capture_spool_bytes, seal_s=settings.capture_idle_s / 2)
+    return LocalCapture(settings.capture_dir, rules=rules_of(settings.capture_rules), bounds=bounds, metrics=metrics, log=log)
 
 
 def _doors(settings: Settings, n: Neighbours) -> Doors:
@@ -186,6 +198,7 @@ def _pipeline(settings: Settings, n: Neighbours) -> Pipeline:
         journal=n.journal,
         log=n.log,
         default_deadline_ms=settings.default_deadline_ms,
+        capture=n.capture or NoCapture(),
     )
 
 
@@ -239,6 +252,9 @@ def _lifespan(settings: Settings, n: Neighbours, drain: Drain) -> Callable[[Fast
             closing.push_async_callback(n.spool.close)
             await n.replay.start()
             closing.push_async_callback(n.replay.stop)
+            if n.capture is not None:
+                n.capture.start()
+                closing.callback(n.capture.close)
             n.listener.start()
             closing.push_async_callback(n.listener.stop)
             await closing.enter_async_context(n.fleet.running())

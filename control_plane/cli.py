@@ -17,8 +17,10 @@ import typer
 from control_plane.audit.record import By
 from control_plane.backups.commands import create_commands as create_backup_commands
 from control_plane.backups.places import Places
+from control_plane.capture.commands import create_data_commands, create_storage_commands
 from control_plane.customers.commands import commands as customers
 from control_plane.dashboards.commands import create_commands as create_dashboard_commands
+from control_plane.datasets.commands import add_build
 from control_plane.db import DatabaseAwayError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
@@ -85,6 +87,10 @@ app.add_typer(create_usage_commands(_database_url, _objects_url, _redis_url), na
 app.add_typer(create_backup_commands(backup_places), name="backup")
 app.add_typer(create_redis_commands(_database_url, _redis_url), name="redis")
 app.add_typer(mails, name="mails")
+data = create_data_commands(_objects_url)
+add_build(data, _objects_url)
+app.add_typer(data, name="data")
+app.add_typer(create_storage_commands(_objects_url), name="storage")
 app.add_typer(create_revenue_commands(_database_url), name="revenue")
 app.add_typer(create_billing_commands(_database_url), name="billing")
 app.add_typer(create_dashboard_commands(_database_url), name="dashboards")

@@ -76,6 +76,9 @@ _ROWS = (
     _row("request_in_progress", _INVALID, 409, "The first request with this Idempotency-Key is not answered yet.", retry=True),
     _row("answer_gone", _INVALID, 409, "The first request with this Idempotency-Key was answered; that answer is gone."),
     _row("outcome_unknown", _INVALID, 409, "What became of the first request with this Idempotency-Key is not known."),
+    _row(
+        "feedback_not_kept", _INVALID, 409, "Nothing is kept of your requests, so there is nothing that feedback could belong to."
+    ),
     _row("unknown_camera", _INVALID, 422, "The model has no such camera."),
     _row("unknown_unnorm_key", _INVALID, 422, "The model has no such action statistics."),
     # Fix the key.

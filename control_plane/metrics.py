@@ -89,6 +89,9 @@ class Metrics:
     webhooks: Counter
     breaker_open: Gauge
     watch: WatchMetrics
+    capture_frames: Counter
+    capture_spool_bytes: Gauge
+    capture_removed: Counter
 
 
 def create_metrics() -> Metrics:
@@ -129,6 +132,9 @@ def create_metrics() -> Metrics:
         dead_letters=_by(r, "vla_dead_letters", "Usage events set aside because they could not be recorded.", "reason"),
         bookkeeping=_bookkeeping_metrics(r),
         webhooks=_by(r, "vla_webhooks", "Attempts to deliver a webhook, by how they ended.", "outcome"),
+        capture_frames=_by(r, "vla_capture_frames", "Frames of opted-in customers, by what became of them.", "outcome"),
+        capture_spool_bytes=_latest("vla_capture_spool_bytes", "Captured frames waiting in local files, in bytes.", r),
+        capture_removed=_by(r, "vla_capture_removed", "Captured episodes and orphaned objects removed, by why.", "why"),
         mails=_by(r, "vla_mails", "Attempts to send an e-mail, by how they ended.", "outcome"),
         breaker_open=_now(r, "vla_breaker_open", "API processes that take this store to be away.", "store"),
         watch=_watch_metrics(r),

@@ -1,14 +1,14 @@
 """The object store: any S3 through the `minio` SDK, run in threads of its own. Knows no key names: its callers bring theirs.
 
 An object is whole or not there: S3 shows it only after its last byte. Every call is bounded; that the store is away, full or
-refuses our credentials is ObjectStoreAwayError, and the caller says what it does then. The bucket is made when it is missing.
+refuses us is ObjectStoreAwayError, and the caller says what it does then. A bucket that is missing is made, and encrypted.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -19,6 +19,7 @@ import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
+from minio.sseconfig import Rule, SSEConfig
 
 from control_plane.object_place import Place, place_of
 
@@ -168,6 +169,8 @@ class S3Objects:
         except S3Error as error:
             if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                 raise
+        with suppress(S3Error):  # a store that cannot encrypt is told about by `vlaapi storage check`
+            self._client.set_bucket_encryption(self._bucket, SSEConfig(Rule.new_sse_s3_rule()))
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         def guarded() -> _T:

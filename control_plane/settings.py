@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from control_plane.object_place import place_of
+from control_plane.sampling import rules_of
 
 PREFIX = "VLA_"
 
@@ -146,6 +147,16 @@ class Settings(StoreSettings):
     server_cost_cents_per_h: Decimal = Field(
         default=Decimal(0), ge=0, description="What all other servers cost an hour, in the same cents."
     )
+    # What customers let us keep (docs/TRAINING_DATA.md)
+    capture_rules: str = Field(
+        default="every=1", description="Which of the requests that may be kept are: every=N rejects score_below=X …"
+    )
+    capture_spool_bytes: int = Field(
+        default=2_000_000_000, ge=32_000_000, description="Most that captured frames may take in the spool folder of one machine."
+    )
+    capture_idle_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Silence after which a session is over and its episode is whole."
+    )
     backup_every_h: int = Field(default=24, ge=1, description="Hours from one backup to the next.")
     backup_keep: BackupKeep = Field(
         default="7/4/12", description="Backups that are kept, as DAILY/WEEKLY/MONTHLY: the newest of so many of each."
@@ -176,6 +187,17 @@ class Settings(StoreSettings):
     def trusted_networks(self) -> tuple[str, ...]:
         """`trusted_proxies`, one by one."""
         return _parts(self.trusted_proxies)
+
+    @field_validator("capture_rules")
+    @classmethod
+    def _are_rules(cls, text: str) -> str:
+        rules_of(text)
+        return text
+
+    @property
+    def capture_dir(self) -> Path:
+        """Where captured frames wait for the worker: below the spool, which both can reach."""
+        return self.spool_dir / "capture"
 
     @property
     def outbox_dir(self) -> Path:

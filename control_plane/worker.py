@@ -26,6 +26,8 @@ from control_plane.backups.duty import EVERY_S as BACKUPS_EVERY_S
 from control_plane.backups.duty import BackupDuty, Plan, tell_age
 from control_plane.backups.keep import keep_of
 from control_plane.backups.store import Vault
+from control_plane.capture.ship import Shipper
+from control_plane.capture.sweep import Sweeper
 from control_plane.db import DatabaseAwayError, connect, create_engine
 from control_plane.invoices.plans import apply_due
 from control_plane.keys.verbs import Stores
@@ -38,6 +40,7 @@ from control_plane.objects import ObjectStore, ObjectStoreAwayError, create_obje
 from control_plane.redis import create_redis
 from control_plane.revenue.duties import CHECK_EVERY_S, FIRST_AFTER_S, REFRESH_EVERY_S, costs_of, keep_revenue
 from control_plane.revenue.truths import HourlyCheck
+from control_plane.sampling import rules_of
 from control_plane.settings import Settings
 from control_plane.usage.measure import measure
 from control_plane.usage.nightly import Sources, reconcile_recent
@@ -67,6 +70,8 @@ MAIL_EVERY_S = 2.0
 PLANS_EVERY_S = 5.0  # how late a planned change may be in the limits; bills name its own instant
 WEBHOOKS_EVERY_S = 1.0
 ALERTS_EVERY_S = 15.0
+CAPTURE_EVERY_S = 1.0
+SWEEP_EVERY_S = 3600.0
 RETRY_S = 5.0
 
 Step = Callable[[], Awaitable[object]]
@@ -185,6 +190,7 @@ def create_worker(settings: Settings) -> Worker:
         "backups": partial(backups.run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
         **_messages(settings, outbox_engine, metrics, log),
+        **_keeping(settings, outbox_engine, metrics, log),
         **_watching(settings, redis, watch_engine, metrics, log),
     }
     others = (outbox_engine, watch_engine)
@@ -234,6 +240,29 @@ def _bookkeeping(
         "archive": partial(duties["archive"].run_nightly, ARCHIVE_AT),
         "revenue": partial(duties["revenue"].run_every, REFRESH_EVERY_S, first_after_s=FIRST_AFTER_S),
         "truths": partial(duties["truths"].run_every, CHECK_EVERY_S, first_after_s=FIRST_AFTER_S),
+    }
+
+
+def _keeping(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
+    """Captured frames into the object store, and out of it again when their time is over."""
+    if settings.object_store_url is None:
+        return {}
+    objects = create_objects(settings.object_store_url.get_secret_value())
+    shipper = Shipper(
+        settings.capture_dir,
+        engine=engine,
+        objects=objects,
+        rules=rules_of(settings.capture_rules),
+        idle_s=settings.capture_idle_s,
+        metrics=metrics,
+        log=log,
+    )
+    sweeper = Sweeper(engine=engine, objects=objects, metrics=metrics, log=log)
+    return {
+        "capture": partial(Repeated(shipper.step, name="capture", log=log).run_every, CAPTURE_EVERY_S),
+        "retention": partial(
+            Repeated(sweeper.step, name="retention", log=log).run_every, SWEEP_EVERY_S, first_after_s=FIRST_AFTER_S
+        ),
     }
 
 

@@ -72,7 +72,7 @@ env_file=$root/.env
 value_of() { { [[ -f $env_file ]] && sed -n "s/^$1=//p" "$env_file" | tail -1; } || true; }
 has() { [[ -f $env_file ]] && grep -q "^$1=" "$env_file"; }
 add() { has "$1" || printf '%s=%s\n' "$1" "$2" >>"$env_file"; }
-secrets=(POSTGRES_SUPERUSER_PASSWORD POSTGRES_PASSWORD MONITOR_DB_PASSWORD GRAFANA_DB_PASSWORD REDIS_PASSWORD VLA_KEY_PEPPER
+secrets=(POSTGRES_SUPERUSER_PASSWORD POSTGRES_PASSWORD MONITOR_DB_PASSWORD GRAFANA_DB_PASSWORD REDIS_PASSWORD VLA_KEY_PEPPER VLA_BACKUP_KEY
   OBJECT_STORE_ACCESS_KEY OBJECT_STORE_SECRET_KEY GRAFANA_ADMIN_PASSWORD GRAFANA_SECRET_KEY)
 set_value() { # a given option wins over what .env says
   if ! has "$1"; then add "$1" "$2"; elif [[ $(value_of "$1") != "$2" ]]; then
@@ -102,7 +102,7 @@ check_values() {
 }
 write_env() {
   if [[ ! -f $env_file ]]; then
-    printf '# Written by deploy/install.sh; readable by its owner only. Back it up: losing VLA_KEY_PEPPER voids every API key.\n' >"$env_file"
+    printf '# Written by deploy/install.sh; readable by its owner only. Keep a copy elsewhere: without VLA_KEY_PEPPER every API key\n# is void, without VLA_BACKUP_KEY no backup can be read.\n' >"$env_file"
     say "made .env"
   fi
   chmod 0600 "$env_file"

@@ -68,10 +68,18 @@ class DatasetWriter:
 
     def __exit__(self, _kind: type[BaseException] | None, failure: BaseException | None, _trace: TracebackType | None) -> None:
         if failure is None:
-            self.commit()
-            self.describe()
+            self.finish()
         else:
-            self._shard.abandon()
+            self.abandon()
+
+    def finish(self) -> None:
+        """Writes the last shard and the description. Raises DatasetError for a dataset without an episode."""
+        self.commit()
+        self.describe()
+
+    def abandon(self) -> None:
+        """Lets go of what is not committed."""
+        self._shard.abandon()
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._shard.rows)
@@ -80,6 +88,11 @@ class DatasetWriter:
     def frames(self) -> int:
         """How many frames there are so far."""
         return sum(row["length"] for row in (*self._rows, *self._shard.rows))
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Of every episode that is in it, or will be."""
+        return frozenset(self._sources)
 
     def has(self, source: str) -> bool:
         """Whether an episode of this source is in it."""

@@ -32,6 +32,8 @@ WORDS: dict[str, Room] = {
     "policies": Room(module="control_plane.cli", takes_word=True, environment=APP, help="what is served, and to whom"),
     "replicas": Room(module="control_plane.cli", takes_word=True, environment=APP, help="see, drain and resume the Tritons"),
     "safety": Room(module="control_plane.cli", takes_word=True, environment=APP, help="limit and calibrate the action guard"),
+    "data": Room(module="control_plane.cli", takes_word=True, environment=APP, help="delete, export and build from what is kept"),
+    "storage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="set up and check the object store"),
     "usage": Room(module="control_plane.cli", takes_word=True, environment=APP, help="check what was metered"),
     "invoices": Room(module="control_plane.cli", takes_word=True, environment=APP, help="close months, get paid, correct"),
     "mails": Room(module="control_plane.cli", takes_word=True, environment=APP, help="e-mails that wait, were sent, or are dead"),

@@ -4,10 +4,11 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from structlog.typing import FilteringBoundLogger
 
+from control_plane.capture.collect import Capture, NoCapture
 from control_plane.errors import ApiError
 from control_plane.guarding.guards import InForce
 from control_plane.guarding.robot_state import StateColumns
@@ -17,6 +18,7 @@ from control_plane.identity.principal import Principal, with_less_kept
 from control_plane.identity.scope import require_in_scope
 from control_plane.inference.account import Account, Subject, open_account
 from control_plane.inference.answer import Answer
+from control_plane.inference.captured import sample_of
 from control_plane.inference.contract import Contract
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.fair_queue import FairQueue
@@ -69,6 +71,7 @@ class Pipeline:
     journal: Journal
     log: FilteringBoundLogger
     default_deadline_ms: int
+    capture: Capture = field(default_factory=NoCapture)
 
     async def answer(self, call: Call) -> Answer:
         """The answer, recorded. Raises ApiError; an admitted request leaves exactly one usage event either way."""
@@ -84,6 +87,8 @@ class Pipeline:
                 self._guard(account, guarded, motion, deadline)  # 8
                 deadline.remaining_s()  # a motion that is late is not given, and not billed
                 await self._journal(account)  # 9
+                if account.principal.data.policy.keeps_pictures:
+                    self._capture(account, guarded.observation)
                 return self._answer(account, guarded)  # 10
 
     async def _parse(self, call: Call, principal: Principal) -> Inquiry:
@@ -205,6 +210,13 @@ class Pipeline:
     async def _journal(self, account: Account) -> None:
         await account.write()
         account.trace.mark("journal")
+
+    def _capture(self, account: Account, observation: Observation) -> None:
+        """For customers who let us keep pictures; it neither waits nor raises."""
+        if self.capture.rules is not None:
+            sample = sample_of(self.capture.rules, account, observation, account.context.tokens)
+            if sample is not None:
+                self.capture.offer(sample)
 
     def _answer(self, account: Account, guarded: Guarded) -> Answer:
         account.trace.stages_ms["total"] = account.trace.total_ms()

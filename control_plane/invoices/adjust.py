@@ -15,6 +15,7 @@ from control_plane.keys.verbs import Stores, no_such
 MAX_REASON = 500
 
 _LOCK = text("SELECT 1 FROM customer_accounts WHERE id = :id FOR NO KEY UPDATE")
+_BEGAN = text("SELECT (min(effective_at) AT TIME ZONE 'UTC')::date FROM subscriptions WHERE customer_id = :id")
 _USED = text("""
     SELECT (SELECT COALESCE(sum(billable_requests), 0) FROM usage_days WHERE customer_id = :id AND day = :day)
          + (SELECT COALESCE(sum(quantity), 0) FROM usage_adjustments WHERE customer_id = :id AND day = :day)
@@ -36,6 +37,9 @@ async def adjust_usage(stores: Stores, customer_id: UUID, day: date, quantity: i
         async with stores.engine.begin() as connection:
             if await connection.scalar(_LOCK, {"id": customer_id}) is None:
                 raise no_such("customer", public_id("cus", customer_id))
+            began = await connection.scalar(_BEGAN, {"id": customer_id})
+            if began is not None and day < began:
+                raise ApiError("invalid_field", f"day must not be before {began}, when the customer began.", param="day")
             used = int(await connection.scalar(_USED, {"id": customer_id, "day": day}))
             if used + quantity < 0:
                 raise ApiError("invalid_field", f"That day has {used:,} requests to take back.", param="requests")

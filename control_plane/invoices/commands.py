@@ -29,6 +29,7 @@ from control_plane.invoices.reading import Summary, Wanted, read_statement
 from control_plane.invoices.seller import STAND_IN, Seller
 from control_plane.invoices.send import send
 from control_plane.invoices.verbs import Paid, find_invoice, give_up, list_invoices, pay, pay_from_credit, read_one, void
+from control_plane.keys.fields import clean_month
 from control_plane.keys.terminal import AsJson, id_of, on_stores, print_json, print_lines, print_table
 from control_plane.keys.verbs import Stores
 
@@ -60,7 +61,7 @@ def _add_closing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Make the month's invoices final. Run it again after any interruption: it goes on where it was."""
-        chosen, by_whom = month_of(month), seller()
+        chosen, by_whom = clean_month(month), seller()
         if by_whom == STAND_IN:
             typer.echo("note: no seller is set (VLA_SELLER_FILE); the invoices say so.", err=True)
         with _progress(is_quiet=as_json) as progress:
@@ -88,7 +89,7 @@ def _add_closing(commands: typer.Typer, seller: Callable[[], Seller]) -> None:
         if invoice is None:
             if month is None:
                 raise ApiError("missing_field", "say which: an invoice, or --month.", param="invoice")
-            typer.echo(f"{_send_month(ctx, month_of(month), seller())} invoices put into the outbox")
+            typer.echo(f"{_send_month(ctx, clean_month(month), seller())} invoices put into the outbox")
             return
         is_sent = on_stores(ctx, lambda s: _sent(s, invoice, seller(), to=to, is_again=is_again))
         typer.echo("put into the outbox" if is_sent else "was sent before; --again sends it once more")
@@ -107,7 +108,7 @@ def _add_looking(commands: typer.Typer) -> None:
         """Invoices, newest first."""
         wanted = Wanted(
             customer_id=None if customer is None else id_of("customer", "cus", customer),
-            month=None if month is None else month_of(month),
+            month=None if month is None else clean_month(month),
             state=state,
         )
         found = on_stores(ctx, lambda s: list_invoices(s.engine, wanted, limit=limit))
@@ -204,14 +205,6 @@ def _add_correcting(commands: typer.Typer, seller: Callable[[], Seller]) -> None
 
         number, content = on_stores(ctx, work)
         _write(out or Path(f"{number}.pdf"), content)
-
-
-def month_of(text: str) -> date:
-    """The first day of `YYYY-MM`. Raises ApiError naming month."""
-    try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise ApiError("invalid_field", f"month must be like 2026-11, not {text!r}.", param="month") from None
 
 
 def cents_of(text: str | None, currency: str) -> int | None:

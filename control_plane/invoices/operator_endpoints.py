@@ -26,6 +26,7 @@ from control_plane.invoices.reading import Wanted, read_statement
 from control_plane.invoices.seller import Seller
 from control_plane.invoices.send import send
 from control_plane.invoices.verbs import give_up, list_invoices, pay, pay_from_credit, read_one, void
+from control_plane.keys.fields import clean_month
 from control_plane.operators.roles import Admin, Support, Viewer
 
 _Cents = Annotated[int, Meta(ge=1, le=10**15)]
@@ -37,7 +38,7 @@ class InvoiceQuery(PageQuery, forbid_unknown_fields=True, frozen=True, kw_only=T
     """Which invoices."""
 
     customer: Annotated[str, Meta(max_length=100)] | None = None
-    month: Annotated[str, Meta(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="As 2026-11.")] | None = None
+    month: Annotated[str, Meta(pattern=r"^[12]\d{3}-(0[1-9]|1[0-2])$", description="As 2026-11.")] | None = None
     state: State | None = None
 
 
@@ -129,7 +130,7 @@ async def list_all_invoices(by: Viewer, call: Call, *, query: InvoiceQuery) -> P
     customer_id = None if query.customer is None else parse_public_id("cus", query.customer)
     if query.customer is not None and customer_id is None:
         raise ApiError("invalid_field", "customer must be an id such as cus_….", param="customer")
-    month = None if query.month is None else date.fromisoformat(f"{query.month}-01")
+    month = None if query.month is None else clean_month(query.month)
     wanted = Wanted(customer_id=customer_id, month=month, state=query.state, before=before_of(query, "inv"))
     return page_of(await list_invoices(call.stores.engine, wanted, limit=query.limit + 1), query, "inv", invoice_of)
 

@@ -32,12 +32,24 @@ class Receipt:
     received_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What is known of a payment before it is collected, so that one told twice is found. No amount: whatever it was."""
+
+    reference: str
+    amount_cents: int | None = None
+
+
 class Payments(Protocol):
     """A way to be paid."""
 
     @property
     def method(self) -> str:
         """How the books name it."""
+        ...
+
+    def told(self, demand: Demand) -> Told | None:
+        """The payment, if it has a name before the money is asked for."""
         ...
 
     async def collect(self, demand: Demand) -> Receipt:
@@ -54,10 +66,15 @@ class BankTransfer:
     received_at: datetime | None = None
     method: str = "bank_transfer"
 
+    def told(self, demand: Demand) -> Told:
+        """What the bank calls it; without a reference, the invoice's number."""
+        cents = demand.amount_cents if self.amount_cents is None else self.amount_cents
+        return Told(reference=self.reference or demand.number, amount_cents=cents or None)
+
     async def collect(self, demand: Demand) -> Receipt:
         """What the person says."""
         return Receipt(
-            reference=self.reference or demand.number,
+            reference=self.told(demand).reference,
             amount_cents=demand.amount_cents if self.amount_cents is None else self.amount_cents,
             received_at=self.received_at or datetime.now(UTC),
         )
@@ -70,7 +87,11 @@ class FromCredit:
     available_cents: int
     method: str = "customer_credit"
 
+    def told(self, demand: Demand) -> Told:
+        """One for an invoice."""
+        return Told(reference=public_id("inv", demand.invoice_id))
+
     async def collect(self, demand: Demand) -> Receipt:
         """As much as there is."""
         cents = min(self.available_cents, demand.amount_cents)
-        return Receipt(reference=public_id("inv", demand.invoice_id), amount_cents=cents, received_at=datetime.now(UTC))
+        return Receipt(reference=self.told(demand).reference, amount_cents=cents, received_at=datetime.now(UTC))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from billing.money import CURRENCIES
 from billing.rating import Line, rate
-from billing.segments import first_of_month, midnight, segments
+from billing.segments import first_of_month, segments
 from billing.terms import OwnPrices, Subscription
 from billing.tiers import Tier, price_versions
 from control_plane.audit.record import By, Change, record
@@ -28,10 +28,17 @@ from control_plane.keys.verbs import Stores, announce, no_such
 
 MAX_REASON = 500
 MAX_AHEAD = timedelta(days=400)
-MAX_CENTS = 10**11
+# So that no sum of a month outgrows PostgreSQL's bigint, and no price Decimal's 28 digits.
+MAX_CENTS, MAX_UNIT_CENTS, MAX_COMMITTED = 10**11, 10**6, 10**9
+UNIT_DECIMALS = 12
 
 _LOCK = text("SELECT tier, is_active FROM customer_accounts WHERE id = :id FOR NO KEY UPDATE")
-_OPEN_FROM = text("SELECT NULLIF(billing_open_from(), '-infinity')")
+# Until a month is closed every month is open; who has a final invoice of a month that is being closed can change it no more.
+_OPEN_FROM = text("""
+    SELECT NULLIF(GREATEST(billing_open_from(), (
+        SELECT (max(month) + interval '1 month') AT TIME ZONE 'UTC' FROM invoices WHERE customer_id = :id AND state <> 'draft'
+    )), '-infinity')
+""")
 _ADD = text("""
     INSERT INTO subscriptions (id, customer_id, effective_at, tier, is_active, currency, monthly_cents, per_request_cents,
                                committed_requests, overage_per_request_cents, discount_basis_points, reason, created_by)
@@ -141,14 +148,15 @@ async def apply_due(stores: Stores) -> int:
 async def _preview(connection: AsyncConnection, customer_id: UUID, plan: Plan) -> Preview:
     now = datetime.now(UTC)
     effective_at = now if plan.effective_at is None else plan.effective_at
-    await _check_open(connection, effective_at, now)
+    await _check_open(connection, customer_id, effective_at, now)
     history = await read_subscriptions(connection, customer_id)
     if not history:
         raise no_such("customer", public_id("cus", customer_id))
     new = Subscription(id=new_id(), effective_at=effective_at, tier=plan.tier, own=plan.own, is_active=history[-1].is_active)
     kept = [one for one in history if one.effective_at <= now]
-    if kept and effective_at < kept[-1].effective_at:
-        message = f"The plan was changed at {kept[-1].effective_at.isoformat()}; give an instant after that."
+    last = (kept or history)[-1].effective_at
+    if effective_at < last:
+        message = f"The plan was changed at {last.isoformat()}; give an instant after that."
         raise ApiError("billing_period", message, param="effective_at")
     month = first_of_month(effective_at.date())
     lines = []
@@ -158,10 +166,9 @@ async def _preview(connection: AsyncConnection, customer_id: UUID, plan: Plan) -
     return Preview(effective_at=effective_at, before=lines[0], after=lines[1])
 
 
-async def _check_open(connection: AsyncConnection, effective_at: datetime, now: datetime) -> None:
-    open_from = await connection.scalar(_OPEN_FROM)
-    earliest = open_from or midnight(first_of_month(now.date()))
-    if effective_at < earliest:
+async def _check_open(connection: AsyncConnection, customer_id: UUID, effective_at: datetime, now: datetime) -> None:
+    earliest = await connection.scalar(_OPEN_FROM, {"id": customer_id})
+    if earliest is not None and effective_at < earliest:
         raise ApiError("billing_period", f"effective_at must be at or after {earliest.isoformat()}.", param="effective_at")
     if effective_at > now + MAX_AHEAD:
         raise ApiError("invalid_field", f"effective_at must be within {MAX_AHEAD.days} days.", param="effective_at")
@@ -171,11 +178,7 @@ def _checked(plan: Plan) -> Plan:
     own = plan.own
     if plan.effective_at is not None and plan.effective_at.tzinfo is None:
         raise ApiError("invalid_field", "effective_at must name its time zone.", param="effective_at")
-    _check_number(own.monthly_cents, "monthly_cents")
-    _check_number(own.per_request_cents, "per_request_cents")
-    _check_number(own.overage_per_request_cents, "overage_per_request_cents")
-    if own.committed_requests is not None and not 1 <= own.committed_requests <= MAX_CENTS:
-        raise ApiError("invalid_field", "committed_requests must be at least 1.", param="committed_requests")
+    _check_prices(own)
     if own.overage_per_request_cents is not None and own.committed_requests is None:
         raise ApiError("invalid_field", "an overage price needs committed_requests.", param="overage_per_request_cents")
     if not 0 <= own.discount_basis_points <= 10_000:
@@ -185,13 +188,32 @@ def _checked(plan: Plan) -> Plan:
     if own.currency is not None and (own.monthly_cents is None or own.per_request_cents is None):
         raise ApiError("missing_field", "a currency needs monthly_cents and per_request_cents in it.", param="currency")
     reason = None if plan.reason is None else clean_name(plan.reason, field="reason", max_length=MAX_REASON)
-    effective_at = None if plan.effective_at is None else plan.effective_at.astimezone(UTC).replace(microsecond=0)
-    return replace(plan, reason=reason, effective_at=effective_at)
+    return replace(plan, reason=reason, effective_at=None if plan.effective_at is None else _whole_second(plan.effective_at))
 
 
-def _check_number(number: int | Decimal | None, field: str) -> None:
-    if number is not None and not (Decimal(number).is_finite() and 0 <= number <= MAX_CENTS):
-        raise ApiError("invalid_field", f"{field} must be a number from 0 to {MAX_CENTS}.", param=field)
+def _whole_second(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:  # in the first or the last hours that a calendar has
+        raise ApiError("invalid_field", "effective_at is no instant of this calendar in UTC.", param="effective_at") from None
+
+
+def _check_prices(own: OwnPrices) -> None:
+    _check_number(own.monthly_cents, "monthly_cents", at_most=MAX_CENTS)
+    _check_number(own.per_request_cents, "per_request_cents", at_most=MAX_UNIT_CENTS)
+    _check_number(own.overage_per_request_cents, "overage_per_request_cents", at_most=MAX_UNIT_CENTS)
+    committed = own.committed_requests
+    if committed is not None and not 1 <= committed <= MAX_COMMITTED:
+        message = f"committed_requests must be from 1 to {MAX_COMMITTED}."
+        raise ApiError("invalid_field", message, param="committed_requests")
+
+
+def _check_number(number: int | Decimal | None, field: str, *, at_most: int) -> None:
+    exact = None if number is None else Decimal(number)
+    if exact is not None and not (exact.is_finite() and 0 <= exact <= at_most):
+        raise ApiError("invalid_field", f"{field} must be a number from 0 to {at_most}.", param=field)
+    if exact is not None and exact != round(exact, UNIT_DECIMALS):
+        raise ApiError("invalid_field", f"{field} must have at most {UNIT_DECIMALS} decimals.", param=field)
 
 
 def _row(customer_id: UUID, plan: Plan, effective_at: datetime, by: By) -> dict[str, object]:

@@ -6,8 +6,8 @@ it says is told as invoice_state. Every change is in the audit log.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import text
@@ -22,12 +22,13 @@ from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.invoices.finalize import Booking, book, booked, moved
-from control_plane.invoices.payments import Demand, FromCredit, Payments
+from control_plane.invoices.payments import Demand, FromCredit, Payments, Receipt, Told
 from control_plane.invoices.reading import Summary, Wanted, read_summaries, read_summary
 from control_plane.keys.fields import clean_name
 from control_plane.keys.verbs import Stores, no_such
 
 MAX_REASON, MAX_REFERENCE = 500, 200
+_FIRST_EVER = datetime(2000, 1, 1, tzinfo=UTC)  # no money came before
 
 _BY_NUMBER = text("SELECT id FROM invoices WHERE number = :number")
 _KNOWN_PAYMENT = text("SELECT invoice_id, amount_cents FROM payments WHERE method = :method AND reference = :reference")
@@ -147,16 +148,43 @@ async def locked(engine: AsyncEngine, invoice_id: UUID) -> AsyncIterator[tuple[A
 
 
 async def _pay(connection: AsyncConnection, stores: Stores, invoice: Summary, payments: Payments) -> Paid:
-    receipt = await payments.collect(_demand(invoice))
-    reference = clean_name(receipt.reference, field="reference", max_length=MAX_REFERENCE)
-    key = {"method": payments.method, "reference": reference}
-    known = (await connection.execute(_KNOWN_PAYMENT, key)).one_or_none()
-    if known is not None and known.invoice_id == invoice.id:
+    demand = _demand(invoice)
+    told = payments.told(demand) if demand.number else None
+    if told is not None and await _is_booked(connection, invoice, payments.method, told):
         return Paid(invoice=invoice, is_new=False)
-    if known is not None:
-        raise ApiError("invoice_state", f"The payment {reference} is booked for another invoice.", param="reference")
+    if not invoice.is_open:
+        raise refused(invoice)
+    receipt = await payments.collect(demand)
+    if not _FIRST_EVER <= receipt.received_at <= datetime.now(UTC) + timedelta(days=1):
+        raise ApiError("invalid_field", "received_at must be the instant at which the money came.", param="received_at")
+    reference = _reference(receipt.reference)
+    if await _is_booked(connection, invoice, payments.method, Told(reference=reference)):
+        return Paid(invoice=invoice, is_new=False)
     if not 0 < receipt.amount_cents <= invoice.open_cents:
         raise refused(invoice, f"{as_text(invoice.open_cents, invoice.currency)} is open")
+    return await _book_payment(connection, stores, invoice, payments, replace(receipt, reference=reference))
+
+
+async def _is_booked(connection: AsyncConnection, invoice: Summary, method: str, told: Told) -> bool:
+    """Whether that payment is this invoice's already. Raises ApiError where it is another's, or of another amount."""
+    reference = _reference(told.reference)
+    key = {"method": method, "reference": reference}
+    known = (await connection.execute(_KNOWN_PAYMENT, key)).one_or_none()
+    if known is None:
+        return False
+    if known.invoice_id != invoice.id:
+        raise ApiError("invoice_state", f"The payment {reference} is booked for another invoice.", param="reference")
+    if told.amount_cents not in {None, known.amount_cents}:
+        booked_already = as_text(known.amount_cents, invoice.currency)
+        message = f"The payment {reference} is booked with {booked_already}; another one needs a reference of its own."
+        raise ApiError("invoice_state", message, param="reference")
+    return True
+
+
+async def _book_payment(
+    connection: AsyncConnection, stores: Stores, invoice: Summary, payments: Payments, receipt: Receipt
+) -> Paid:
+    key = {"method": payments.method, "reference": receipt.reference}
     payment_id = new_id()
     payment = {
         "id": payment_id,
@@ -202,8 +230,6 @@ async def _read(connection: AsyncConnection, invoice_id: UUID, *, is_locked: boo
 
 
 def _demand(invoice: Summary) -> Demand:
-    if not invoice.is_open:
-        raise refused(invoice)
     return Demand(
         invoice_id=invoice.id,
         customer_id=invoice.customer_id,
@@ -217,6 +243,10 @@ def _about(invoice: Summary, kind: str, *, payment_id: UUID | None = None) -> Bo
     return Booking(
         kind=kind, customer_id=invoice.customer_id, invoice_id=invoice.id, currency=invoice.currency, payment_id=payment_id
     )
+
+
+def _reference(text: str) -> str:
+    return clean_name(text, field="reference", max_length=MAX_REFERENCE)
 
 
 def _reason(text: str) -> str:

@@ -6,9 +6,10 @@ Used by the verbs of `keys` and `customers`, so that the command line and any la
 import re
 import unicodedata
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import date, timedelta
 from ipaddress import IPv6Network, ip_network
 
+from billing.segments import month_named
 from control_plane.errors import ApiError
 from control_plane.identity.data_policy import DataPolicy
 from safety.profile import known_robots
@@ -92,6 +93,14 @@ def clean_duration(text: str, *, field: str) -> timedelta:
     if match is None or (not match[2] and int(match[1])):
         raise _invalid(field, "must be a time such as 24h, 90m, 7d, or 0.")
     return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+
+
+def clean_month(text: str) -> date:
+    """The first day of a UTC month written as `2026-11`."""
+    try:
+        return month_named(text)
+    except ValueError:
+        raise _invalid("month", f"must be like 2026-11, not {text[:40]!r}.") from None
 
 
 def _network(text: str) -> str:

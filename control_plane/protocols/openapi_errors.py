@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from control_plane.errors import ERRORS, ErrorKind, RobotAction
+from control_plane.identity.data_policy import HEADER, DataPolicy
+from control_plane.protocols.idempotent import MOTION_PATHS
 from control_plane.protocols.openapi_examples import ERROR
 
 Json = dict[str, Any]
@@ -48,9 +50,10 @@ LIMIT_HEADERS = {
 
 
 def with_idempotency(paths: dict[str, Json]) -> dict[str, Json]:
-    """The operations with the header that every POST takes, and what marks an answer that is given again."""
-    for operation in (methods["post"] for methods in paths.values() if "post" in methods):
-        operation["parameters"] = [*operation.get("parameters", ()), _IDEMPOTENCY_KEY]
+    """The operations with the headers that every POST, or every one about a motion, takes; what marks an answer given again."""
+    for path, operation in ((path, methods["post"]) for path, methods in paths.items() if "post" in methods):
+        own = [_IDEMPOTENCY_KEY, _DATA_POLICY] if path in MOTION_PATHS else [_IDEMPOTENCY_KEY]
+        operation["parameters"] = [*operation.get("parameters", ()), *own]
         for status, response in operation["responses"].items():
             if status.startswith("2"):
                 response["headers"] = {**response.get("headers", {}), "Idempotent-Replayed": header("`true` when given again")}
@@ -63,6 +66,15 @@ _IDEMPOTENCY_KEY: Json = {
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 257},
     "description": "Your name for this request. Sent again with the same body, it gets the first answer and is billed once.",
+}
+
+
+_DATA_POLICY: Json = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": [policy.value for policy in DataPolicy]},
+    "description": "Keep less of this request than your data policy allows; it can never ask for more.",
 }
 
 

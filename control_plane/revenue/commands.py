@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from billing.segments import month_named
 from control_plane.db import create_engine
 from control_plane.revenue.figures import Figures, read_figures
 from control_plane.revenue.open_month import refresh
@@ -75,7 +76,7 @@ def create_billing_commands(database_url: Url) -> typer.Typer:
 def month_of(text: str) -> date:
     """Raises BadParameter for anything but YYYY-MM."""
     try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+        return month_named(text)
     except ValueError:
         raise typer.BadParameter(f"{escape(repr(text))} is not a month like 2026-11") from None
 

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 import asyncpg
 import typer
 
+from billing.segments import month_named
 from control_plane.db import connect, database_errors
 from control_plane.usage.archive.commands import audit
 from control_plane.usage.dead_letters import KeptLetter, Reason, newest, take_out
@@ -62,7 +63,7 @@ def create_commands(
 
 def _month(text: str) -> date:
     try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+        return month_named(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a month like 2026-11", param_hint="--month") from None
 

@@ -29,9 +29,11 @@ def frame(payload: bytes) -> bytes:
 class SegmentWriter:
     """One segment being written. Every method may raise OSError; after one, seal it and begin another."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_synced: bool = True) -> None:
+        """`is_synced=False`: what a power cut may take (not a killed process) is no loss, and the disk is left in peace."""
         self._fd, self.path = _create_locked(folder)
         self._good_bytes = 0
+        self._is_synced = is_synced
 
     @property
     def size_bytes(self) -> int:
@@ -42,7 +44,8 @@ class SegmentWriter:
         """Writes and fsyncs. On failure the half-written tail is cut off again as far as the disk allows."""
         try:
             _write_all(self._fd, frames)
-            os.fsync(self._fd)
+            if self._is_synced:
+                os.fsync(self._fd)
         except OSError:
             with contextlib.suppress(OSError):  # what cannot be cut is a torn tail, which readers stop at
                 os.ftruncate(self._fd, self._good_bytes)

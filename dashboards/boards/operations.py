@@ -16,7 +16,7 @@ from dashboards.boards.board import (
     promql,
     sql,
 )
-from dashboards.boards.slow_look import BEHIND, OBJECTIVES
+from dashboards.boards.slow_look import BEHIND, OBJECTIVES, WATCHED
 
 # Below 60 % the GPUs are paid for and idle, above 80 % there is no room for a peak.
 BUSY = Scale(base=ORANGE, steps=(Step(at=60, color=GREEN), Step(at=80, color=ORANGE), Step(at=95, color="red")))
@@ -309,5 +309,5 @@ OPERATIONS = Board(
     means="Whether the service is well right now, and if not, where.",
     since="now-1h",
     refresh="30s",
-    rows=(_NOW, _HOUR, _LATENCY, _QUEUES, _GUARD, OBJECTIVES, BEHIND),
+    rows=(_NOW, _HOUR, _LATENCY, _QUEUES, _GUARD, OBJECTIVES, BEHIND, WATCHED),
 )

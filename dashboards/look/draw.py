@@ -90,7 +90,7 @@ def _gauge(panel: Panel, answers: Sequence[Answer], _period: Period, _width: int
     share = max(0.0, min(1.0, (number(value) - low) / (high - low)))
     color = css(color_of(value, field))
     arc = '<path d="M10 55 A45 45 0 0 1 100 55" pathLength="100" stroke="{}" stroke-dasharray="{} 100"/>'
-    text = f'<text x="55" y="54" text-anchor="middle" style="fill:{color};font-size:16px">{shown(value, field)}</text>'
+    text = f'<text x="55" y="54" text-anchor="middle" style="fill:{color};font-size:12px">{shown(value, field)}</text>'
     arcs = arc.format("#2c3235", 100) + arc.format(color, f"{share * 100:.1f}")
     return f'<svg class="gauge" viewBox="0 0 110 62">{arcs}{text}</svg>'
 

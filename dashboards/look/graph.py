@@ -105,8 +105,10 @@ def _course(series: Series, unders: Sequence[float], box: _Box, color: str, cust
     lower = [(box.x(at), box.y(under)) for (at, _), under in zip(series.points, unders, strict=True)]
     area, line = _path([*upper, *reversed(lower)]), _path(upper)
     opacity = custom["fillOpacity"] / 100
+    dots = custom["showPoints"] == "always"
+    points = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{color}"/>' for x, y in upper) if dots else ""
     filled = f'<polygon points="{area}" fill="{color}" opacity="{opacity}"/>'
-    return f'{filled}<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>'
+    return f'{points}{filled}<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.5"/>'
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

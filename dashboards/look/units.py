@@ -22,7 +22,7 @@ def shown(value: object, field: Mapping[str, Any]) -> str:
         case "ms":
             return f"{_plain(amount / 1000, decimals)} s" if amount >= 1000 else f"{_plain(amount, decimals)} ms"
         case "s":
-            return f"{_plain(amount, decimals)} s"
+            return _span(amount, decimals)
         case "locale":
             return f"{amount:,.{0 if decimals is None and amount == int(amount) else 2 if decimals is None else decimals}f}"
         case "short":
@@ -36,6 +36,13 @@ def shown(value: object, field: Mapping[str, Any]) -> str:
 
 
 _SUFFIX = {"celsius": " °C", "watt": " W", "reqps": " req/s"}
+
+
+def _span(seconds: float, decimals: int | None) -> str:
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "min")):
+        if seconds >= size:
+            return f"{_plain(seconds / size, decimals)} {word}"
+    return f"{_plain(seconds, decimals)} s"
 
 
 def _short(amount: float, decimals: int | None) -> str:

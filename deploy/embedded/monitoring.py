@@ -77,6 +77,8 @@ def missing(plan: Monitoring) -> tuple[str, ...]:
         lines.append("no Prometheus here, so no rules and no alerts: `make monitoring` fetches it, VLA_PROMETHEUS_BIN names one")
     elif (version := _version(plan.prometheus)) < OLDEST:
         lines.append(f"{plan.prometheus} is {_dotted(version)}; the rules need {_dotted(OLDEST)} or newer, so no alerts here")
+    elif not plan.targets.get("api"):
+        lines.append("/metrics answers on loopback only, so nothing watches the API here: VLA_LISTEN_ADDRESS=0.0.0.0 has both")
     if plan.alertmanager is None:
         lines.append(
             "no Alertmanager here, so nobody is told of alerts: `make monitoring` fetches it, VLA_ALERTMANAGER_BIN names one"

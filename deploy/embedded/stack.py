@@ -199,8 +199,10 @@ def _monitoring(site: Site, weed: Weed, given: Mapping[str, str]) -> Monitoring:
         webhook_url=None if webhook is None else webhook.get_secret_value(),
     )
     metrics_ports = [site.replica_port("triton_metrics_port", number) for number in site.replicas]
+    address = settings.listen_address
+    is_open_here = address.is_loopback or address.is_unspecified  # elsewhere the door gives /metrics to nobody
     here = {
-        "api": [urlsplit(site.url).netloc],
+        "api": [urlsplit(site.url).netloc] if is_open_here else [],
         "triton": [] if variable("triton_url") in given else [_local(port) for port in metrics_ports],
         "objects": [] if variable("object_store_url") in given else [_local(weed.ports["metricsPort"])],
         "prometheus": [_local(plan.port)],

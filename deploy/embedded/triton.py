@@ -5,6 +5,7 @@ run time. HTTP is kept for health and the canary; inference comes over gRPC. Kno
 """
 
 import asyncio
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from deploy.embedded.canary import Shapes, check_policies
 from deploy.embedded.server import Port, Server, StartError
 
 _LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+# Groups of calls that change a running server: models, memory that it maps, where it writes its logs and traces.
+CLOSED = ("shared-memory", "model-repository", "trace", "logging")
 _EXIT_TIMEOUT_S = 2  # it looks once a second and needs two looks to unload; with 1 it exits 1 and models are cut off
 
 
@@ -118,9 +121,20 @@ def _argv(plan: Triton) -> tuple[str, ...]:
         *(f"--metrics-address={local}", f"--metrics-port={plan.metrics.number}"),
         "--model-control-mode=none",
         "--disable-auto-complete-config",
+        *_closed(),
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         "--log-format=ISO8601",
     )
+
+
+def _closed() -> tuple[str, ...]:
+    """What changes a running server asks for a key that nobody is told: it is made here and gone with the process.
+
+    Another user of this machine could read it in the process list; who may be one is no user of this machine.
+    """
+    key = secrets.token_hex(24)
+    closed = ",".join(CLOSED)
+    return f"--grpc-restricted-protocol={closed}:admin-key={key}", f"--http-restricted-api={closed}:admin-key={key}"
 
 
 def _environment(plan: Triton, given: Mapping[str, str]) -> dict[str, str]:

@@ -4,10 +4,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from fractions import Fraction
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.segments import at, first_of_month, midnight, month_seconds, next_month, segments
+from billing.segments import at, first_of_month, midnight, month_named, month_seconds, next_month, segments
 from billing.terms import Subscription
 from billing.tiers import Tier
 from tests.billing.making import LISTED, MONTH, subscription
@@ -42,6 +43,13 @@ def test_at_every_instant_the_last_change_holds(history: list[Subscription], ins
     begun = [one for one in ordered if one.effective_at < moment + timedelta(seconds=1)]
     assert part.subscription == (begun[-1] if begun else ordered[0])
     assert part.is_paid == (bool(begun) and begun[-1].is_active)
+
+
+def test_a_month_is_named_as_people_write_it_and_no_other_way() -> None:
+    assert month_named("2026-11") == date(2026, 11, 1)
+    for text in ("2026-13", "0000-01", "9999-12", "2026-1", "2026-11-01", "2026-11\n", "２０２６-11", ""):
+        with pytest.raises(ValueError, match="month"):
+            month_named(text)
 
 
 def test_a_leap_february_has_29_days_and_december_is_followed_by_january() -> None:

@@ -29,8 +29,10 @@ from tests.control_plane.whole_app import PATH, answers, events_in, new_key, pro
 
 
 @pytest.fixture
-def environment(database_url: str, clean_redis_url: str, triton_url: str, tmp_path: Path) -> dict[str, str]:
-    return variables(database_url=database_url, redis_url=clean_redis_url, triton_url=triton_url, spool=tmp_path / "spool")
+def environment(database_url: str, clean_redis_url: str, triton_url: str, objects_url: str, tmp_path: Path) -> dict[str, str]:
+    """With an object store: what is not kept is not kept although capture is on."""
+    usual = variables(database_url=database_url, redis_url=clean_redis_url, triton_url=triton_url, spool=tmp_path / "spool")
+    return {**usual, "VLA_OBJECT_STORE_URL": objects_url, "VLA_CAPTURE_IDLE_S": "1"}
 
 
 def a_picture(seed: int, folder: Path) -> bytes:
@@ -109,9 +111,10 @@ def socket(server_folder: Path) -> Iterator[Path]:
 async def test_under_zero_nothing_of_a_request_is_anywhere_and_under_standard_no_picture(
     environment: dict[str, str], places: list[Path], socket: Path, tmp_path: Path
 ) -> None:
-    zero, usual = [await new_key(settings_of(environment)) for _ in range(2)]
+    zero, usual, trains = [await new_key(settings_of(environment)) for _ in range(3)]
     await set_policy(environment, zero, DataPolicy.ZERO)
-    pictures = [a_picture(seed, tmp_path) for seed in range(4)]
+    await set_policy(environment, trains, DataPolicy.TRAIN)
+    pictures = [a_picture(seed, tmp_path) for seed in range(5)]
     with process(environment, socket=socket, log=tmp_path / "api.log") as client:
         await answers(client)
         once = {"Idempotency-Key": "only-once"}
@@ -122,20 +125,22 @@ async def test_under_zero_nothing_of_a_request_is_anywhere_and_under_standard_no
         lower = await ask(client, usual, pictures[2], "pick up the secretheader cube", headers={"X-Data-Policy": "zero"})
         plain = await ask(client, usual, pictures[3], "pick up the openstandard cube", headers={"X-Data-Policy": "train"})
         refused = await ask(client, zero, pictures[0], "pick up the secretrefused cube", state=[0.0])
+        kept_picture = await ask(client, trains, pictures[4], "pick up the opentrain cube")
         await client.aclose()
-    assert [answer.status_code for answer in (first, lower, plain, refused)] == [200, 200, 200, 422]
+    assert found([tmp_path / "spool" / "capture"], traces_of(pictures[4])[0])
+    assert [answer.status_code for answer in (first, lower, plain, refused, kept_picture)] == [200, 200, 200, 422, 200]
     chunks = [first.json()["action"]["chunk"], told["answer"]["action"]["chunk"], lower.json()["action"]["chunk"]]
     kept = plain.json()["action"]["chunk"]
     async with Redis.from_url(environment["VLA_REDIS_URL"]) as redis:
         events = await events_in(redis)
     assert [(event.instruction, event.session_id) for event in events if event.instruction is None] == [(None, None)] * 4
-    await recorded(environment, rows=5)
+    await recorded(environment, rows=6)
     for word in (b"secretzero", b"secretsocket", b"secretheader", b"secretrefused"):
         assert found(places, word) == []
     for chunk in chunks:
         assert found(places, np.array(chunk[0], "<f4").tobytes()) == []
         assert found(places, json.dumps(chunk[0], separators=(",", ":")).encode()) == []
-    for piece in (piece for picture in pictures for piece in traces_of(picture)):
+    for piece in (piece for picture in pictures[:4] for piece in traces_of(picture)):
         assert found(places, piece) == []
     assert any("postgres" in path for path in found(places, b"openstandard"))
     assert any("valkey" in path for path in found(places, b"openstandard"))

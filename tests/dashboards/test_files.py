@@ -14,7 +14,7 @@ from dashboards.boards.__main__ import BOARDS, FOLDER
 from dashboards.boards.board import Source
 from dashboards.boards.customers import STATEMENT
 from dashboards.boards.grafana import SCHEMA_VERSION, TAG, written
-from dashboards.boards.traffic import OUR_FAULT
+from dashboards.boards.traffic import OUR_FAULT, ROUTES
 from dashboards.look.ask import panels_of
 from tests.conftest import ROOT
 
@@ -116,6 +116,14 @@ def _expressions() -> Iterator[str]:
 
 def test_what_counts_as_our_fault_is_what_the_service_says_is() -> None:
     assert set(OUR_FAULT) - {"cancelled"} == {code for code, kind in ERRORS.items() if kind.status >= 500}
+
+
+def test_the_dashboards_and_the_rules_mean_the_same_by_a_request_and_by_our_fault() -> None:
+    rules = (ROOT / "deploy/prometheus/rules/recording.yml").read_text()
+    doors = {frozenset(found.split("|")) for found in re.findall(r'route=~"([^"]+)"', rules)}
+    assert doors == {frozenset(ROUTES)}
+    failed = {frozenset(found.split("|")) for found in re.findall(r'outcome=~"([^"]+)"', rules)}
+    assert frozenset(OUR_FAULT) in failed
 
 
 def test_the_customers_table_is_the_statement_of_the_guide() -> None:

@@ -36,6 +36,9 @@ PASSWORD = "a-password-of-these-tests"
 _LAST_TO_COME = (
     "vla_success_rate",
     "vla_stream_length",
+    "vla_store_up",
+    "vla_dead",
+    "vla_customers_spiking",
     "vla_batch_size",
     "slo:sli_error:ratio_rate30d",
     "DCGM_FI_DEV_GPU_TEMP",

@@ -112,6 +112,22 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
+def listens(port: int) -> bool:
+    """Whether somebody does, on this machine."""
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def server_on(name: str, argv: tuple[str, ...], port: int, folder: Path) -> Server:
+    """One that is ready as soon as it listens."""
+
+    async def check(_: int) -> None:
+        if not await asyncio.to_thread(listens, port):
+            raise NotReadyError("no socket yet")
+
+    return Server(name=name, argv=argv, environment=ENVIRONMENT, folder=folder, check=check, stop_timeout_s=10)
+
+
 def replica(folder: Path, *, address: str = "127.0.0.1", port: int | None = None) -> tuple[Replica, Server]:
     """What it is, and how to run it."""
     number = port or free_port().number

@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from deploy.embedded.server import Port, StartError
 from deploy.embedded.watch import watch
 from tests.conftest import ENVIRONMENT, monitoring_program, running
 
-_PATIENCE_S = 90
+_PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def plan(tmp_path: Path) -> Monitoring:
         alertmanager=monitoring_program("alertmanager"),
         folder=tmp_path,
         port=port,
-        targets={"prometheus": (f"127.0.0.1:{port.number}",)},
+        targets={"prometheus": (f"127.0.0.1:{port.number}",), "api": ("127.0.0.1:8080",)},
         docs_url="http://docs.example",
         scrape_interval_s=1,
     )
@@ -56,6 +57,10 @@ def test_what_is_missing_is_said_and_left_out(plan: Monitoring, tmp_path: Path) 
     without = Monitoring(prometheus=None, alertmanager=None, folder=tmp_path, port=plan.port, targets={}, docs_url="")
     assert [line.partition(" here")[0] for line in missing(without)] == ["no Prometheus", "no Alertmanager"]
     assert monitoring(without, environment=ENVIRONMENT) == ()
+
+
+def test_a_door_that_gives_its_metrics_to_nobody_is_said(plan: Monitoring) -> None:
+    assert "VLA_LISTEN_ADDRESS=0.0.0.0" in missing(replace(plan, targets={}))[0]
 
 
 def test_a_prometheus_too_old_for_the_rules_is_not_started(plan: Monitoring, tmp_path: Path) -> None:
@@ -169,6 +174,9 @@ def break_the_books(stack: Stack) -> None:
         redis.xadd(STREAM, {FIELD: b"no usage event"})
 
 
+@pytest.mark.timeout(
+    480
+)  # a whole service, and looks of the worker that come every 10 s: 130 s on a machine with six others at work
 def test_an_alert_of_the_running_service_arrives_at_a_webhook(tmp_path: Path) -> None:
     """The real rules, times and routes: this alert has no `for`, so only the interval is shortened."""
     with (

@@ -7,10 +7,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tritonclient.grpc.aio as grpc_client
+from tritonclient.utils import InferenceServerException
 
 from deploy.embedded.server import NotReadyError, StartError
 from deploy.embedded.triton import Triton, check_answers, installation_in, triton
 from tests.conftest import ENVIRONMENT, running
+
+# What would change a running server: a model, where it writes, what it maps.
+_CHANGES = (
+    "/v2/repository/models/still/load",
+    "/v2/repository/index",
+    "/v2/logging",
+    "/v2/trace/setting",
+    "/v2/systemsharedmemory/region/ours/register",
+)
 
 
 def _status(port: int, path: str, method: str = "GET") -> int:
@@ -56,7 +67,19 @@ async def test_it_is_closed_to_the_network_and_to_new_models(still_plan: Triton,
         assert {address.port for address in listening} == ours
         assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
-        assert _status(still_plan.http.number, "/v2/repository/models/still/load", "POST") != 200
+        for path in _CHANGES:
+            assert _status(still_plan.http.number, path, "POST") == 403, path
+        async with grpc_client.InferenceServerClient(still_plan.url) as client:
+            changes = (
+                client.update_log_settings({"log_file": str(tmp_path / "elsewhere")}),
+                client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}),
+                client.register_system_shared_memory("ours", "/vla", 8),
+                client.load_model("still"),
+            )
+            for change in changes:
+                with pytest.raises(InferenceServerException, match="restricted"):
+                    await change
+        assert not (tmp_path / "elsewhere").exists()
         await check_answers(still_plan)
 
 

@@ -23,6 +23,7 @@ from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 from deploy.embedded.settings import ROOT
 from deploy.embedded.state import open_state
 from tests.conftest import free_port
+from tests.deploy import nothing_secret
 
 _PORTS = ("PORT", "POSTGRES_PORT", "VALKEY_PORT", "TRITON_GRPC_PORT", "TRITON_HTTP_PORT", "TRITON_METRICS_PORT")
 _UNAWAITED = {"seaweedfs", "prometheus", "alertmanager"}
@@ -89,6 +90,12 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
         assert second.returncode == 1
         assert f"already running (pid {status['supervisor_pid']})" in second.stderr
 
+    state = Path(service.environment["VLA_STATE_DIR"])
+    secrets = nothing_secret.secrets_of(state)
+    assert len(secrets) >= 5
+    assert nothing_secret.in_command_lines(secrets) == []
+    assert nothing_secret.open_to_others(state, open_state(state).sockets) == []
+
     processes = service.processes()
     down = service.vlaapi("down")
     assert down.returncode == 0, down.stderr
@@ -97,6 +104,7 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
     assert stopped[-7] == "worker"
     assert set(stopped[-6:]) == {"triton", "valkey", "postgres"} | _UNAWAITED  # together, when nobody needs them any more
     assert _gone(processes)
+    assert nothing_secret.in_files(secrets, state / "logs") == []
     assert service.vlaapi("status").returncode == 3
     assert service.vlaapi("down").returncode == 0
 

@@ -122,12 +122,20 @@ async def test_a_plan_is_previewed_and_then_in_force_in_the_limits_too(office: O
     assert (bad.status_code, bad.json()["error"]["param"]) == (409, "effective_at")
 
 
+@pytest.mark.parametrize("month", ["0000-01", "2026-10%0A", "9999-12"])
+async def test_a_list_of_a_month_that_is_none_names_the_field(office: Office, month: str) -> None:
+    refused = await office.ask("GET", f"/invoices?month={month}")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "month")
+
+
 async def test_a_correction_is_recorded_once_it_makes_sense(office: Office, database: asyncpg.Connection) -> None:
     acme = await a_customer(office, database)
     await use(database, acme.id, SEPTEMBER, 10)
     path = f"/customers/{public_id('cus', acme.id)}/usage-adjustments"
     too_much = await office.ask("POST", path, json={"day": "2026-09-01", "requests": -11, "reason": "x"})
     assert (too_much.status_code, too_much.json()["error"]["param"]) == (422, "requests")
+    too_early = await office.ask("POST", path, json={"day": "2026-08-31", "requests": 4, "reason": "x"})
+    assert (too_early.status_code, too_early.json()["error"]["param"]) == (422, "day")
     assert (await office.ask("POST", path, json={"day": "2026-09-01", "requests": -4, "reason": "x"})).status_code == 201
     await close(office.stores.engine, SEPTEMBER)
     assert (await acme.get("/invoices")).json()["data"][0]["total_cents"] == 250_006

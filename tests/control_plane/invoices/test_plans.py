@@ -1,6 +1,6 @@
 """A change of plan: previewed, written once, in force at its instant in bills and limits, refused where a month is closed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import asyncpg
@@ -8,14 +8,27 @@ import pytest
 
 from billing.terms import OwnPrices
 from billing.tiers import Tier
+from control_plane.audit.record import By
 from control_plane.customers.verbs import NewCustomer, create_customer
 from control_plane.errors import ApiError
 from control_plane.identity.lookup import look_up
 from control_plane.identity.public_id import new_id
-from control_plane.invoices.plans import Plan, apply_due, cancel_planned, change_plan, preview_plan
+from control_plane.invoices.drafting import draft
+from control_plane.invoices.finalize import finalize
+from control_plane.invoices.plans import (
+    MAX_CENTS,
+    MAX_COMMITTED,
+    MAX_UNIT_CENTS,
+    Plan,
+    apply_due,
+    cancel_planned,
+    change_plan,
+    preview_plan,
+)
+from control_plane.invoices.seller import STAND_IN
 from control_plane.keys.verbs import NewKey, Stores
 from tests.control_plane.eventually import eventually
-from tests.control_plane.invoices.making import OCTOBER, SEPTEMBER, a_customer, close
+from tests.control_plane.invoices.making import BEGIN, OCTOBER, SEPTEMBER, a_customer, close, totals, use
 
 _TIER = "SELECT tier FROM customer_accounts WHERE id = $1"
 _ROWS = (
@@ -88,6 +101,11 @@ async def test_what_is_planned_can_be_taken_back(database: asyncpg.Connection, s
         (Plan(tier=Tier.PRO, own=OwnPrices(discount_basis_points=10_001)), "discount"),
         (Plan(tier=Tier.PRO, own=OwnPrices(monthly_cents=-1)), "monthly_cents"),
         (Plan(tier=Tier.PRO, reason=" "), "reason"),
+        (Plan(tier=Tier.PRO, effective_at=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))), "effective_at"),
+        (Plan(tier=Tier.PRO, effective_at=datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14)))), "effective_at"),
+        (Plan(tier=Tier.PRO, own=OwnPrices(per_request_cents=Decimal("1E-20000"))), "per_request_cents"),
+        (Plan(tier=Tier.PRO, own=OwnPrices(per_request_cents=Decimal(10**6 + 1))), "per_request_cents"),
+        (Plan(tier=Tier.PRO, own=OwnPrices(committed_requests=10**9 + 1)), "committed_requests"),
     ],
 )
 async def test_what_cannot_be_is_refused_by_name_and_changes_nothing(
@@ -100,6 +118,32 @@ async def test_what_cannot_be_is_refused_by_name_and_changes_nothing(
         await change_plan(stores, acme, plan)
     assert refused.value.param == field
     assert await database.fetchval("SELECT count(*) FROM subscriptions") == 1
+
+
+async def test_a_month_can_be_changed_until_the_customers_invoice_of_it_is_final(
+    database: asyncpg.Connection, stores: Stores
+) -> None:
+    acme, late = await a_customer(database), await a_customer(database)
+    plan = Plan(tier=Tier.ENTERPRISE, effective_at=BEGIN + timedelta(days=10))
+    assert (await preview_plan(stores.engine, acme, plan)).difference_cents() == {"USD": 133_334}  # 166.67 + 1,666.67 - 500.00
+    seller, by = STAND_IN, By(actor="test")
+    async with stores.engine.begin() as connection:  # a close that is killed after the first of two customers
+        (draft_,) = await draft(connection, acme, SEPTEMBER, seller)
+        await finalize(connection, draft_.id, seller, by)
+    with pytest.raises(ApiError, match="at or after 2026-10-01"):
+        await change_plan(stores, acme, plan)
+    await change_plan(stores, late, plan)
+    await close(stores.engine, SEPTEMBER)
+    assert sorted((await totals(database, SEPTEMBER)).values()) == [50_000, 50_000 + 133_334]
+
+
+async def test_the_largest_plan_that_is_accepted_can_be_invoiced(database: asyncpg.Connection, stores: Stores) -> None:
+    acme = await a_customer(database)
+    own = OwnPrices(monthly_cents=MAX_CENTS, per_request_cents=Decimal(MAX_UNIT_CENTS), committed_requests=MAX_COMMITTED)
+    await change_plan(stores, acme, Plan(tier=Tier.PRO, effective_at=BEGIN, own=own))
+    await use(database, acme, SEPTEMBER, 2_000_000_000)
+    await close(stores.engine, SEPTEMBER)
+    assert list((await totals(database, SEPTEMBER)).values()) == [MAX_CENTS + 2 * MAX_UNIT_CENTS * MAX_COMMITTED]
 
 
 async def test_a_change_before_the_last_change_is_refused(database: asyncpg.Connection, stores: Stores) -> None:

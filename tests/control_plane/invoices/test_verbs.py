@@ -1,6 +1,7 @@
 """What becomes of a final invoice: paid, in parts or at once, void, given up, taken back; always with books that balance."""
 
 import asyncio
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -64,6 +65,30 @@ async def test_parts_are_added_up_and_the_same_reference_is_one_payment(
     with pytest.raises(ApiError, match="is paid"):
         await pay(stores, invoice, BankTransfer(reference="C"))
     assert await database.fetchval("SELECT sum(amount_cents) FROM payments") == TOTAL
+
+
+async def test_a_transfer_told_again_after_it_paid_everything_changes_nothing(stores: Stores, invoice: UUID) -> None:
+    for is_new in (True, False):
+        paid = await pay(stores, invoice, BankTransfer(reference="A"))
+        assert (paid.is_new, paid.invoice.state) == (is_new, State.PAID)
+
+
+async def test_the_same_reference_with_another_amount_is_no_repetition(
+    database: asyncpg.Connection, stores: Stores, invoice: UUID
+) -> None:
+    await pay(stores, invoice, BankTransfer(amount_cents=100))
+    for other in (BankTransfer(amount_cents=200), BankTransfer()):  # both under the invoice's number
+        with pytest.raises(ApiError, match=r"is booked with USD 1\.00") as refused:
+            await pay(stores, invoice, other)
+        assert refused.value.param == "reference"
+    assert await database.fetchval("SELECT sum(amount_cents) FROM payments") == 100
+
+
+@pytest.mark.parametrize("received_at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1999-12-31T00:00:00+00:00"])
+async def test_money_that_came_in_no_time_is_refused(stores: Stores, invoice: UUID, received_at: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        await pay(stores, invoice, BankTransfer(received_at=datetime.fromisoformat(received_at)))
+    assert refused.value.param == "received_at"
 
 
 async def test_many_who_book_the_same_transfer_at_once_book_it_once(

@@ -1,0 +1,178 @@
+"""The worker's side: from local files to the object store, session by session; an episode's manifest is written last.
+
+A file is removed only when every frame of it is stored, dropped for a reason that is counted, or known already; whoever is killed
+in between does the same again, and the same again changes nothing: parts are named after their file, frames after their request.
+While the store is away files wait. What was deleted or withdrawn meanwhile is not stored. Knows no HTTP.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from prometheus_client import Counter
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.typing import FilteringBoundLogger
+
+from control_plane.capture import episodes
+from control_plane.capture.collect import waiting_bytes
+from control_plane.capture.episodes import Episode, NewPart
+from control_plane.capture.part import MANIFEST, encoded, frame_of, pack, summary_of
+from control_plane.capture.sample import Sample, SampleError, decode
+from control_plane.capture.standing import Standing, standing_of
+from control_plane.metrics import Metrics
+from control_plane.objects import ObjectStore
+from control_plane.sampling import Rules
+from control_plane.usage.request_id import instant_of
+from control_plane.usage.segment import ClaimedSegment, claim, segments
+
+FEEDBACK_WAIT_S = 120.0  # how long a file is held back for feedback, where it may decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Frames of one file that belong together."""
+
+    session_key: bytes
+    samples: tuple[Sample, ...]
+
+
+class Shipper:
+    """One worker's watch over a folder. `step` does what there is to do."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: AsyncEngine,
+        objects: ObjectStore,
+        rules: Rules,
+        idle_s: float,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._folder, self._engine, self._objects = folder, engine, objects
+        self._rules, self._idle_s, self._log = rules, idle_s, log
+        outcomes = ("stored", "duplicate", "not_sampled", "deleted", "withdrawn", "unreadable")
+        self._counts: dict[str, Counter] = {name: metrics.capture_frames.labels(outcome=name) for name in outcomes}
+        self._spool_bytes = metrics.capture_spool_bytes
+
+    async def step(self) -> int:
+        """Ships every file that nobody writes, then ends the sessions that are over. Returns how many frames were stored.
+
+        Raises ObjectStoreAwayError and DatabaseAwayError: what was not shipped waits.
+        """
+        stored, is_waiting = 0, False
+        for path in await asyncio.to_thread(segments, self._folder) if self._folder.exists() else []:
+            if self._rules.waits_for_feedback and time.time() - path.stat().st_mtime < FEEDBACK_WAIT_S:
+                is_waiting = True
+                continue
+            segment = await asyncio.to_thread(claim, path)
+            if segment is None:
+                continue
+            try:
+                stored += await self._ship(segment)
+                await asyncio.to_thread(segment.discard)
+            finally:
+                segment.close()
+        if self._folder.exists():
+            self._spool_bytes.set(await asyncio.to_thread(waiting_bytes, self._folder))
+        idle_s = self._idle_s + (FEEDBACK_WAIT_S if is_waiting else 0)
+        for episode in await episodes.idle(self._engine, timedelta(seconds=idle_s)):
+            await self._close(episode)
+        return stored
+
+    async def _ship(self, segment: ClaimedSegment) -> int:
+        samples, unreadable = await asyncio.to_thread(_read, segment)
+        if unreadable:
+            self._counts["unreadable"].inc(unreadable)
+            self._log.warning("captured frames cannot be read", segment=segment.path.name, frames=unreadable)
+        standing = await standing_of(self._engine, samples)
+        known = await episodes.known(self._engine, [sample.request_id for sample in samples])
+        stored = 0
+        for group in grouped(self._wanted(samples, standing, known)):
+            stored += await self._store(group, segment.path.stem)
+        return stored
+
+    def _wanted(self, samples: Sequence[Sample], standing: Standing, known: set[UUID]) -> list[Sample]:
+        wanted = []
+        for sample in samples:
+            if sample.request_id in known:
+                outcome = "duplicate"
+            elif standing.is_deleted(sample):
+                outcome = "deleted"
+            elif not standing.is_still_allowed(sample):
+                outcome = "withdrawn"
+            elif not (sample.kept_because or (self._rules.feedback and standing.has_feedback(sample))):
+                outcome = "not_sampled"
+            else:
+                known.add(sample.request_id)
+                wanted.append(sample)
+                continue
+            self._counts[outcome].inc()
+        return wanted
+
+    async def _store(self, group: Group, stem: str) -> int:
+        timed = [(sample, instant_of(sample.request_id)) for sample in group.samples]
+        episode = await episodes.open_(self._engine, timed, group.session_key)
+        part = await asyncio.to_thread(pack, timed)
+        key = f"{episode.prefix}part-{stem}.tar"
+        await self._objects.put(key, part.data)
+        summary = summary_of([frame_of(sample, at) for sample, at in timed], group.samples[0].words)
+        await episodes.add_part(self._engine, episode, NewPart(key=key, part=part, summary=summary), group.samples)
+        self._counts["stored"].inc(part.frames)
+        return part.frames
+
+    async def _close(self, episode: Episode) -> None:
+        """The manifest, and then the word that there is one. Frames that come later are another episode."""
+        manifest = encoded(await episodes.manifest_of(self._engine, episode))
+        await self._objects.put(f"{episode.prefix}{MANIFEST}", manifest)
+        await episodes.close(self._engine, episode, sha256=hashlib.sha256(manifest).digest())
+
+
+def _read(segment: ClaimedSegment) -> tuple[list[Sample], int]:
+    samples, unreadable = [], 0
+    for payload in segment.payloads():
+        try:
+            samples.append(decode(payload))
+        except SampleError:
+            unreadable += 1
+    return samples, unreadable
+
+
+def grouped(samples: Iterable[Sample]) -> list[Group]:
+    """By customer, terms, model, robot and session, each in the order in which it was asked."""
+    found: dict[bytes, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(session_key(sample), []).append(sample)
+    return [Group(session_key=key, samples=tuple(sorted(group, key=_moment))) for key, group in found.items()]
+
+
+def _moment(sample: Sample) -> tuple[datetime, int, UUID]:
+    """Ids of one millisecond are in no order of their own."""
+    return instant_of(sample.request_id), sample.seq or 0, sample.request_id
+
+
+def session_key(sample: Sample) -> bytes:
+    """The same for frames that belong to one episode. Requests without a session belong together by the hour only."""
+    session = sample.session_id
+    if session is None:
+        session = f"\0{_hour(instant_of(sample.request_id))}"
+    parts = (
+        sample.customer_id.hex,
+        sample.terms.policy,
+        str(sample.terms.keep_days),
+        sample.model,
+        sample.robot_type,
+        str(sample.is_test),
+        session,
+    )
+    return hashlib.sha256("\0\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+def _hour(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H}"

@@ -1,0 +1,1 @@
+"""Tests of what is kept: collected, shipped, swept, deleted, exported."""
