@@ -13,10 +13,11 @@ from pathlib import Path
 from control_plane.backups.manifest import WAL
 from control_plane.backups.sealing import DamagedBackupError, Seal, seal_of
 from control_plane.backups.store import Vault
-from control_plane.objects import NoSuchObjectError
+from control_plane.objects import NoSuchObjectError, ObjectStoreAwayError
 
 _NAME = re.compile(r"[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)")
 _SALT_BYTES = 16
+_STARTS_WITHIN_S = 60  # after a reboot the store may come later than the server that recovers from it
 
 
 class LogFileError(Exception):
@@ -42,8 +43,8 @@ async def push(vault: Vault, path: Path) -> None:
 
 
 async def fetch(vault: Vault, name: str, path: Path) -> None:
-    """Gives it back, whole or not at all. Raises NoSuchLogFileError, DamagedBackupError."""
-    data = await _read(vault, _checked(name))
+    """Gives it back, whole or not at all; waits for a store that is starting. Raises NoSuchLogFileError, DamagedBackupError."""
+    data = await _read_patiently(vault, _checked(name))
     aside = path.with_name(f"{path.name}.fetched")
     await asyncio.to_thread(aside.write_bytes, data)
     await asyncio.to_thread(aside.replace, path)
@@ -56,6 +57,15 @@ async def forget_before(vault: Vault, first_needed: str) -> Sequence[str]:
     if old:
         await vault.objects.remove([f"{WAL}{name}" for name in old])
     return old
+
+
+async def _read_patiently(vault: Vault, name: str) -> bytes:
+    for _ in range(_STARTS_WITHIN_S):
+        try:
+            return await _read(vault, name)
+        except ObjectStoreAwayError:
+            await asyncio.sleep(1)
+    return await _read(vault, name)
 
 
 async def _read(vault: Vault, name: str) -> bytes:

@@ -157,6 +157,15 @@ async def test_what_is_not_there_or_not_itself_is_told_apart(small: Vault, fake:
     assert not (tmp_path / "RECOVERYXLOG").exists()
 
 
+async def test_a_store_that_is_still_starting_is_waited_for(small: Vault, fake: FakeObjects, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"log")
+    await push(small, tmp_path / NAME)
+    asked: list[str] = []
+    fake.fails = lambda verb, _key: len(asked) < 2 and not asked.append(verb)  # type: ignore[func-returns-value]  # counts
+    await fetch(small, NAME, tmp_path / "RECOVERYXLOG")
+    assert (asked, (tmp_path / "RECOVERYXLOG").read_bytes()) == (["get", "get"], b"log")
+
+
 async def test_only_what_no_base_backup_needs_is_forgotten(small: Vault, fake: FakeObjects) -> None:
     names = [f"00000001{n:016X}" for n in range(5)] + ["00000002.history", f"00000002{1:016X}"]
     fake.kept = {f"{WAL}{name}": b"x" for name in names}
