@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tabletop.series import Row
 
+# The third and fourth line may lie on the first and second: thin and dotted, so that both are seen.
+_LOOKS = (("#1f6fb2", "-", 3.0), ("#c8501e", "-", 3.0), ("#101820", ":", 1.5), ("#7a2c00", ":", 1.5))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -26,14 +29,16 @@ def draw(lines: Mapping[str, Sequence[Point]], title: str, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (success, seconds) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for (name, points), colour in zip(lines.items(), ("#1f6fb2", "#c8501e", "#3a8f4d", "#7a5ba6"), strict=False):
+    for (name, points), (colour, style, width) in zip(lines.items(), _LOOKS, strict=False):
         delays = [point.delay_ms for point in points]
         shares = [100 * point.row.succeeded / max(1, point.row.episodes) for point in points]
         low = [max(0.0, share - 100 * point.row.low) for share, point in zip(shares, points, strict=True)]
         high = [max(0.0, 100 * point.row.high - share) for share, point in zip(shares, points, strict=True)]
-        success.errorbar(delays, shares, yerr=[low, high], label=name, color=colour, marker="o", capsize=3)
+        success.errorbar(delays, shares, yerr=[low, high], label=name, color=colour, ls=style, lw=width, marker="o", capsize=3)
         timed = [(point.delay_ms, point.row.seconds) for point in points if point.row.seconds is not None]
-        seconds.plot([delay for delay, _ in timed], [value for _, value in timed], label=name, color=colour, marker="o")
+        seconds.plot(
+            [delay for delay, _ in timed], [value for _, value in timed], label=name, color=colour, ls=style, lw=width, marker="o"
+        )
     success.set(xlabel="added delay of every answer (ms)", ylabel="episodes that succeeded (%)", ylim=(-3, 103))
     seconds.set(xlabel="added delay of every answer (ms)", ylabel="time to success (s of robot time, mean)")
     seconds.set_ylim(bottom=0)
