@@ -124,7 +124,7 @@ class LocalCapture:
                 return
             assert self._writer is not None  # noqa: S101 -- `_open` has just made it
             self._writer.append(b"".join(frame(encode(sample)) for sample in batch))
-        except OSError as error:
+        except (OSError, TypeError, ValueError, OverflowError) as error:  # the disk's, or a value that msgpack cannot say
             self._tell(error)
             self.counts["dropped_disk"].inc(len(batch))
             self._seal()
