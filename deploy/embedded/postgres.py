@@ -93,9 +93,12 @@ async def _answers(cluster: Cluster, pid: int) -> None:
         raise NotReadyError("it is starting or recovering")
     try:
         connection = await asyncpg.connect(cluster.url(), timeout=2.0)
+        is_recovering = await connection.fetchval("SELECT pg_is_in_recovery()", timeout=2.0)
+        await connection.close()
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise NotReadyError(f"{type(error).__name__}: {error}") from None
-    await connection.close()
+    if is_recovering:
+        raise NotReadyError("it reads its log, and takes no writes yet")
 
 
 def _said_about(cluster: Cluster, pid: int) -> str | None:
