@@ -47,6 +47,9 @@ class Admission(Protocol):
     def settle_unbilled_into(self, pipeline: RedisPipeline) -> None:
         """As `settle_into`, for a request that will not be billed."""
 
+    def settle_minute_into(self, pipeline: RedisPipeline) -> None:
+        """As `settle_into`, for a request without a usage event: it counts in the minute only."""
+
     def give_back_into(self, pipeline: RedisPipeline) -> None:
         """Ends the request as if it had never been sent: our fault is not the caller's quota."""
 

@@ -20,13 +20,16 @@ class Lease(Protocol):
     def settle_unbilled_into(self, pipeline: Pipeline) -> None:
         """As `settle_into`, for a request that will not be billed: it no longer counts against a spend cap."""
 
+    def settle_minute_into(self, pipeline: Pipeline) -> None:
+        """Adds what frees the place and leaves the request counted in the minute only, as a request without a usage event is."""
+
     def give_back_into(self, pipeline: Pipeline) -> None:
         """Adds what frees the place and undoes the counting, once, however often it is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """End it with one of the three `…_into`; one that is never ended frees its place when its lease ends."""
+    """End it with one of the four `…_into`; one that is never ended frees its place when its lease ends."""
 
     limits: RateLimits
     standing: Standing
@@ -62,6 +65,10 @@ class Admission:
     def settle_unbilled_into(self, pipeline: Pipeline) -> None:
         """The request stays counted, and is not billed."""
         self.lease.settle_unbilled_into(pipeline)
+
+    def settle_minute_into(self, pipeline: Pipeline) -> None:
+        """The request stays counted in the minute, and in nothing that is reconciled with usage."""
+        self.lease.settle_minute_into(pipeline)
 
     def give_back_into(self, pipeline: Pipeline) -> None:
         """The work failed by our fault: the request is not counted."""

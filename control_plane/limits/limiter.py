@@ -243,6 +243,10 @@ class _RedisLease:
             script, *arguments = self.settle
             pipeline.eval(script.decode(), 2, *self.keys[:2], *arguments, is_billed)
 
+    def settle_minute_into(self, pipeline: Pipeline) -> None:
+        lease, drained_at, _, key_drained_at, _, *rest = self.undo
+        pipeline.eval(self.script.decode(), 3, *self.keys, lease, drained_at, b"0", key_drained_at, b"0", *rest)
+
     def give_back_into(self, pipeline: Pipeline) -> None:
         # EVAL and not EVALSHA: inside someone else's pipeline there is nobody to answer NOSCRIPT. It is short, and rare.
         pipeline.eval(self.script.decode(), 3, *self.keys, *self.undo)

@@ -92,6 +92,9 @@ class _LocalLease:
     def settle_unbilled_into(self, pipeline: Pipeline) -> None:
         """As above."""
 
+    def settle_minute_into(self, pipeline: Pipeline) -> None:
+        """As above: a share is of the minute only."""
+
     def give_back_into(self, pipeline: Pipeline) -> None:  # noqa: ARG002 -- a Lease takes one
         """At once: Redis, to which the pipeline would go, knows nothing of it."""
         counted, self._counted = self._counted, {}

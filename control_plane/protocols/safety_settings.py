@@ -1,7 +1,8 @@
 """`GET` and `PUT /v1/safety/settings`: a customer's own layer of the action guard, with their own key.
 
-A change counts as one request against the limits (or a loop could fill the history), is in the history under the key's id, and is
-heard by every API process within a second. What only an operator may choose is shown, not changed, here.
+A change counts as one request of the minute (or a loop could fill the history), but not of day and month, which are reconciled
+with usage. It is in the history under the key's id, and every API process hears of it within a second. What only an operator may
+choose is shown, not changed, here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -104,7 +105,7 @@ class SafetySettings:
             error.headers.update(admission.headers())
             raise
         finally:
-            await _settle(self.stores.redis, admission.settle_into)
+            await _settle(self.stores.redis, admission.settle_minute_into)
         self.log.info("safety_settings_changed", request_id=trace.public_id, version=changed.stored.version)
         answer = self._answer(changed.stored, is_announced=changed.is_announced)
         answer.headers.update(admission.headers())

@@ -129,6 +129,9 @@ class FakeAdmission:
     def settle_unbilled_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("settled")
 
+    def settle_minute_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
+        self.endings.append("settled")
+
     def give_back_into(self, pipeline: Any) -> None:  # noqa: ARG002 -- as above
         self.endings.append("given back")
 

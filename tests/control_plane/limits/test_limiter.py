@@ -145,6 +145,18 @@ async def test_what_failed_by_our_fault_is_given_back_once(limiter: Limiter, red
     assert await code(limiter, principal) == "minute_limit"
 
 
+async def test_a_request_without_a_usage_event_counts_in_the_minute_only(limiter: Limiter, redis: Redis) -> None:
+    principal = a_principal(tier=Tier.FREE, key_per_minute=10)
+    admissions = [await limiter.admit(principal, a_lease(), 60_000) for _ in range(9)]
+    pipeline = redis.pipeline(transaction=False)
+    admissions[4].settle_minute_into(pipeline)
+    admissions[4].settle_minute_into(pipeline)  # once, however often it is sent
+    await pipeline.execute()
+    last = await limiter.admit(principal, a_lease(), 60_000)
+    assert (last.remaining_minute, last.remaining_day, last.remaining_month) == (0, 991, 9_991)
+    assert await code(limiter, principal) == "minute_limit"
+
+
 async def test_a_redis_that_forgot_the_script_is_told_again(limiter: Limiter, redis: Redis) -> None:
     principal = a_principal()
     await limiter.admit(principal, a_lease(), 60_000)
