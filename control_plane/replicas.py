@@ -83,20 +83,26 @@ class Replicas:
             replica.is_draining = replica.address in addresses
 
     async def infer(self, call: TritonCall) -> Mapping[str, Tensor]:
-        """From the replica with the fewest in flight. Raises TritonError."""
-        ends_s = self._clock() + call.timeout_s
-        first = self._choose(call, None)
-        if first is None:
+        """From the replica with the fewest in flight. Raises TritonError.
+
+        A lost one is made up for once. One that lacks the model has lost nothing: the next is asked, while there is one and time.
+        """
+        tried: list[Replica] = []
+        ends_s, losses = self._clock() + call.timeout_s, 0
+        replica = self._choose(call, tried)
+        if replica is None:
             raise TritonError(TritonFault.UNAVAILABLE, "every replica is draining", was_dispatched=False)
-        try:
-            return await self.ask(first, call)
-        except TritonError as error:
-            left_s = ends_s - self._clock()
-            second = self._choose(call, first)
-            if error.was_dispatched or error.fault not in _GONE or left_s <= 0 or second is None:
-                raise
-            self._retried(first.address)
-        return await self.ask(second, replace(call, timeout_s=left_s))
+        while True:
+            try:
+                return await self.ask(replica, call)
+            except TritonError as error:
+                tried.append(replica)
+                losses += error.fault is not TritonFault.NOT_LOADED
+                left_s, following = ends_s - self._clock(), self._choose(call, tried)
+                if error.was_dispatched or error.fault not in _GONE or losses > 1 or left_s <= 0 or following is None:
+                    raise
+                self._retried(replica.address)
+            replica, call = following, replace(call, timeout_s=left_s)
 
     async def ask(self, replica: Replica, call: TritonCall) -> Mapping[str, Tensor]:
         """From this one, whatever its state. Raises TritonError."""
@@ -127,9 +133,9 @@ class Replicas:
         elif replica.breaker.is_open and fault is not TritonFault.TOO_LATE:
             replica.breaker.succeeded()  # a refusal is an answer too
 
-    def _choose(self, call: TritonCall, apart_from: Replica | None) -> Replica | None:
+    def _choose(self, call: TritonCall, apart_from: Collection[Replica]) -> Replica | None:
         """The best of those that take work; one whose breaker is open when it is due for a try, or when there is no other."""
-        there = [replica for replica in self.all if not replica.is_draining and replica is not apart_from]
+        there = [replica for replica in self.all if not replica.is_draining and replica not in apart_from]
         there.sort(key=lambda replica: (replica.in_flight, replica.calls))
         now_s, served = self._clock(), (call.model, call.version)
         for replica in there:

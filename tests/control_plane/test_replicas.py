@@ -77,6 +77,24 @@ async def test_a_call_that_reached_no_model_is_answered_by_another_and_counted(f
     assert (len(dead.calls), len(alive.calls), retried) == (1, 5, ["replica-0"])
 
 
+async def test_replicas_that_lack_the_model_are_passed_over_until_one_has_it() -> None:
+    lacking, having = [failing(TritonFault.NOT_LOADED) for _ in range(3)], FakeTriton()
+    replicas = replicas_of(*lacking, having)
+    for _ in range(4):
+        assert "action" in await replicas.infer(call())
+    assert ([len(triton.calls) for triton in lacking], len(having.calls)) == ([1, 1, 1], 4)
+    with pytest.raises(TritonError) as nobody:
+        await replicas_of(*[failing(TritonFault.NOT_LOADED) for _ in range(3)]).infer(call())
+    assert nobody.value.fault is TritonFault.NOT_LOADED
+
+
+async def test_a_second_loss_is_told_though_a_third_replica_lives() -> None:
+    alive = FakeTriton()
+    with pytest.raises(TritonError):
+        await replicas_of(failing(TritonFault.UNAVAILABLE), failing(TritonFault.UNAVAILABLE), alive).infer(call())
+    assert alive.calls == []
+
+
 async def test_a_call_that_may_have_reached_a_model_is_not_asked_again() -> None:
     dead, alive = failing(TritonFault.UNAVAILABLE, was_dispatched=True), FakeTriton()
     with pytest.raises(TritonError):
