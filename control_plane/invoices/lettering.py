@@ -5,7 +5,7 @@ Korean. Not covered: right-to-left order and joined Arabic letters, Indic script
 Both are embedded as subsets. Fonts are read once per process.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
@@ -29,6 +29,11 @@ class Face:
     def width(self, text: str) -> float:
         """In points."""
         return sum(_thousandths(font, part) for font, part in _stretches(text, self.name)) * self.size / 1000
+
+    def fitted(self, text: str, width: float) -> "Face":
+        """This face, or the same one as small as the text needs to be no wider than that."""
+        needed = self.width(text)
+        return self if needed <= width else replace(self, size=self.size * width / needed)
 
     def wrap(self, text: str, width: float) -> list[str]:
         """Lines no wider than that, broken at spaces, or anywhere in a word that is too long."""

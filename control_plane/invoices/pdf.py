@@ -24,6 +24,7 @@ WIDTH, HEIGHT = 595.28, 841.89  # A4 in points
 _LEFT, _RIGHT, _TOP, _BOTTOM = 51.0, WIDTH - 51.0, HEIGHT - 51.0, 92.0
 _QUANTITY_X, _UNIT_X = _RIGHT - 175, _RIGHT - 92
 _DESCRIPTION_WIDTH = _QUANTITY_X - _LEFT - 62
+_CELLS = ((_QUANTITY_X, 56.0), (_UNIT_X, 77.0), (_RIGHT, 86.0))  # where each ends, and how wide it may be
 _TEXT, _SMALL, _STRONG = Face(name=REGULAR, size=9), Face(name=REGULAR, size=7.5), Face(name=BOLD, size=9)
 _TITLE, _NAME = Face(name=BOLD, size=20), Face(name=BOLD, size=12)
 _LEADING, _ROW_GAP = 12.0, 7.0
@@ -196,8 +197,8 @@ def _table(canvas: Canvas, paper: Paper, rows: Sequence[Row], y: float) -> float
     y -= 20
     canvas.setFillColor(_INK)
     for each in rows:
-        for x, text in zip((_QUANTITY_X, _UNIT_X, _RIGHT), each.cells, strict=True):
-            draw_right(canvas, _TEXT, x, y, text)
+        for (x, width), text in zip(_CELLS, each.cells, strict=True):
+            draw_right(canvas, _TEXT.fitted(text, width), x, y, text)
         for line, text in enumerate(each.description):
             draw(canvas, _TEXT, _LEFT, y - line * _LEADING, text)
         y -= each.height
@@ -210,7 +211,7 @@ def _foot(canvas: Canvas, paper: Paper, y: float) -> None:
         face = _NAME if position == len(paper.totals) else _TEXT
         y -= 12
         draw(canvas, face, _UNIT_X - 82, y, label)
-        draw_right(canvas, face, _RIGHT, y, amount)
+        draw_right(canvas, face.fitted(amount, _RIGHT - _UNIT_X + 82 - face.width(label) - 8), _RIGHT, y, amount)
         y -= 6
     y -= 24
     for text in (*paper.notes, *paper.kept_seller["bank"]):

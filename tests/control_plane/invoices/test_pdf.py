@@ -101,6 +101,21 @@ def test_names_in_many_scripts_are_drawn_with_embedded_fonts(name: str) -> None:
     assert all("/FontFile2" in font["/FontDescriptor"] for font in used_fonts)
 
 
+def test_amounts_of_any_size_stay_in_their_columns() -> None:
+    for text in ("USD 2,864.50", "VND 250,000,000,000", "USD 10,001,000,098,240.61", "123,456,789,012,345,678"):
+        face = Face(name=REGULAR, size=9)
+        assert face.fitted(text, 56.0).width(text) <= 56.0 + 1e-9
+    assert Face(name=REGULAR, size=9).fitted("36,450", 56.0) == Face(name=REGULAR, size=9)
+
+
+def test_a_statement_in_a_currency_of_large_numbers_is_drawn_with_every_digit() -> None:
+    plain = a_statement()
+    lines = tuple(replace(line, amount_cents=line.amount_cents * 10**9) for line in plain.lines)
+    large = replace(plain, lines=lines, total_cents=plain.total_cents * 10**9)
+    (page,) = pages(invoice_pdf(large, SELLER))
+    assert "2,864,500,000,000.00" in page
+
+
 def test_long_names_are_wrapped_within_their_width() -> None:
     face = Face(name=BOLD, size=12)
     for text in ("Robotics " * 20, "R" * 200, "ロボット" * 40, ""):
