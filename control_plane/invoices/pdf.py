@@ -197,8 +197,10 @@ def _table(canvas: Canvas, paper: Paper, rows: Sequence[Row], y: float) -> float
     y -= 20
     canvas.setFillColor(_INK)
     for each in rows:
+        spare = 0.0  # the room of an empty cell is its neighbour's
         for (x, width), text in zip(_CELLS, each.cells, strict=True):
-            draw_right(canvas, _TEXT.fitted(text, width), x, y, text)
+            draw_right(canvas, _TEXT.fitted(text, width + spare), x, y, text)
+            spare = 0.0 if text else width
         for line, text in enumerate(each.description):
             draw(canvas, _TEXT, _LEFT, y - line * _LEADING, text)
         y -= each.height
