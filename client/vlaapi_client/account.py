@@ -130,6 +130,7 @@ class KeyReport(TypedDict, total=False):
     robots: list[str] | None
     models: list[str] | None
     allowed_ips: list[str] | None
+    data_policy: str | None  # of its own: zero, standard, debug or train; None: the account's
     rotated_from: str | None
     expires_at: str | None
     revoked_at: str | None
@@ -154,6 +155,7 @@ class KeyWish(TypedDict, total=False):
     robots: list[str] | None
     models: list[str] | None
     allowed_ips: list[str] | None
+    data_policy: str | None
 
 
 class IssuedReport(TypedDict):
