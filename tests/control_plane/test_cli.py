@@ -121,17 +121,17 @@ def test_a_customers_life(environment: Environment) -> None:
     id_ = customer["id"]
     issued = json.loads(vlaapi(environment, "keys", "create", id_, "--name", "line 2", "--json").out)
     steps = {
-        ("customers", "set-tier", id_, "pro"): "tier       pro",
+        ("customers", "set-tier", id_, "pro"): "tier pro",
         ("customers", "set-limits", id_, "--per-day", "77"): "100/minute, 77/day, 100000/month",
         ("customers", "set-limits", id_, "--per-day", "tier"): "100/minute, 10000/day, 100000/month",
-        ("customers", "deactivate", id_): "active     no",
-        ("customers", "activate", id_): "active     yes",
+        ("customers", "deactivate", id_): "active no",
+        ("customers", "activate", id_): "active yes",
         ("keys", "revoke", issued["key"]["id"]): issued["key"]["start"],
     }
     for words, expected in steps.items():
         done = vlaapi(environment, *words)
         assert (done.status, done.err) == (0, "")
-        assert expected in done.out
+        assert expected in " ".join(done.out.split())
     keys = json.loads(vlaapi(environment, "keys", "list", "--customer", id_, "--json").out)["keys"]
     assert [(key["name"], key["revoked_at"] is None) for key in keys] == [("default", True), ("line 2", False)]
 
