@@ -47,11 +47,11 @@ class InstructionTokenizer:
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._ids)
 
     def ids(self, text: str) -> NDArray[np.int64]:
-        """(max_tokens,) int64, read-only, padded on the right with `pad_id`. Raises InstructionTooLong; never cuts.
+        """(max_tokens,) int64, the caller's own, padded on the right with `pad_id`. Raises InstructionTooLong; never cuts.
 
         An episode says the same words with every frame, so the last sentences are remembered, in memory only.
         """
-        return self._remembered(text)
+        return self._remembered(text).copy()
 
     def _ids(self, text: str) -> NDArray[np.int64]:
         spec = self._spec
@@ -62,7 +62,6 @@ class InstructionTokenizer:
             raise InstructionTooLong(length=len(found), limit=spec.max_tokens, unit="tokens")
         padded = np.full(spec.max_tokens, spec.pad_id, dtype=np.int64)
         padded[: len(found)] = found
-        padded.setflags(write=False)
         return padded
 
     def _prompt(self, text: str) -> list[int]:
