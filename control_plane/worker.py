@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
+from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -88,7 +89,7 @@ class Worker:
     spool: Spool
     log: FilteringBoundLogger
     other_engines: tuple[AsyncEngine, ...] = ()
-    backup_objects: ObjectStore | None = None
+    objects: tuple[ObjectStore, ...] = ()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Does every duty until `stop`, then lets each finish what it holds."""
@@ -104,8 +105,8 @@ class Worker:
             await self.redis.aclose()
             for engine in (self.engine, *self.other_engines):
                 await engine.dispose()
-            if self.backup_objects is not None:
-                await self.backup_objects.aclose()
+            for objects in self.objects:
+                await objects.aclose()
 
     async def _endure(self, name: str, stop: asyncio.Event) -> None:
         """The worker loop: a duty that fails for a reason nobody foresaw is told about and begun again."""
@@ -179,7 +180,7 @@ def create_worker(settings: Settings) -> Worker:
     pepper = settings.key_pepper.get_secret_value().encode()
     plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
     plans = repeated("plans", partial(apply_due, plans_stores))
-    backup_objects = None if settings.backup_place is None else create_objects(settings.backup_place.get_secret_value())
+    objects, backup_objects = map(_opened, (settings.object_store_url, settings.backup_place))
     backups = repeated("backups", _backups(settings, backup_objects, metrics, log))
     duties: dict[str, Duty] = {
         "record": recorder.run,
@@ -190,13 +191,22 @@ def create_worker(settings: Settings) -> Worker:
         "backups": partial(backups.run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
         **_messages(settings, outbox_engine, metrics, log),
-        **_keeping(settings, outbox_engine, metrics, log),
+        **({} if objects is None else _keeping(settings, outbox_engine, objects, metrics, log)),
         **_watching(settings, redis, watch_engine, metrics, log),
     }
-    others = (outbox_engine, watch_engine)
     return Worker(
-        duties=duties, redis=redis, engine=engine, spool=spool, log=log, other_engines=others, backup_objects=backup_objects
+        duties=duties,
+        redis=redis,
+        engine=engine,
+        spool=spool,
+        log=log,
+        other_engines=(outbox_engine, watch_engine),
+        objects=tuple(store for store in (objects, backup_objects) if store is not None),
     )
+
+
+def _opened(url: SecretStr | None) -> ObjectStore | None:
+    return None if url is None else create_objects(url.get_secret_value())
 
 
 def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
@@ -243,11 +253,10 @@ def _bookkeeping(
     }
 
 
-def _keeping(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Duty]:
+def _keeping(
+    settings: Settings, engine: AsyncEngine, objects: ObjectStore, metrics: Metrics, log: FilteringBoundLogger
+) -> dict[str, Duty]:
     """Captured frames into the object store, and out of it again when their time is over."""
-    if settings.object_store_url is None:
-        return {}
-    objects = create_objects(settings.object_store_url.get_secret_value())
     shipper = Shipper(
         settings.capture_dir,
         engine=engine,

@@ -5,6 +5,7 @@ stand still meanwhile; what only a person can change ends the run (`Denied`). It
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,12 +33,8 @@ class Measured:
 
     round_trips_ms: list[float] = field(default_factory=list)
     service_ms: list[float] = field(default_factory=list)
-    decisions: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-
-    def count(self, where: dict[str, int], name: str) -> None:
-        """One more of that name."""
-        where[name] = where.get(name, 0) + 1
+    decisions: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
 
 
 class Asks(Protocol):
@@ -62,22 +59,22 @@ class Customer:
             try:
                 answer: Answer = self._client.infer(pictures, instruction, deadline_ms=deadline_ms, **fields)
             except RateLimited as full:
-                self.measured.count(self.measured.errors, full.code)
+                self.measured.errors[full.code] += 1
                 self._sleep(min(_LONGEST_WAIT_S, 1.0 if full.retry_after_s is None else full.retry_after_s))
             except Refused:
-                self.measured.count(self.measured.decisions, "reject")
+                self.measured.decisions["reject"] += 1
                 raise
             except (QuotaUsedUp, Stop, InvalidRequest) as final:
                 raise Denied(str(final)) from None
             except VlaError as error:
-                self.measured.count(self.measured.errors, error.code)
+                self.measured.errors[error.code] += 1
                 if not isinstance(error, Continue):
                     self._sleep(_TICK_S)  # a service that is away is away in real time, so holding takes real time too
                 raise
             else:
                 self.measured.round_trips_ms.append(answer.timings.round_trip_ms)
                 self.measured.service_ms.append(answer.timings.total_ms)
-                self.measured.count(self.measured.decisions, answer.verdict.decision)
+                self.measured.decisions[answer.verdict.decision] += 1
                 return answer
         raise Denied("the key's limit of the minute stays used up: something else uses this customer")
 
@@ -99,7 +96,7 @@ class InProcess:
         taken_ms = 1e3 * (time.monotonic() - began_s)
         self.measured.round_trips_ms.append(taken_ms)
         self.measured.service_ms.append(taken_ms)
-        self.measured.count(self.measured.decisions, "unguarded")
+        self.measured.decisions["unguarded"] += 1
         return _answer(chunk, taken_ms)
 
 

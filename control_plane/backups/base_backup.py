@@ -12,10 +12,9 @@ from pathlib import Path
 from control_plane.backups.dump import Source, only_one
 from control_plane.backups.facts import read_place
 from control_plane.backups.keep import Keep, unwanted
-from control_plane.backups.manifest import Kind, Manifest, new_id
+from control_plane.backups.manifest import Kind, Manifest, begin
 from control_plane.backups.programs import feed, pieces_of, place_of_database, program
 from control_plane.backups.restore import RestoreRefusedError
-from control_plane.backups.sealing import key_id
 from control_plane.backups.store import Vault
 from control_plane.backups.wal import forget_before
 
@@ -39,21 +38,10 @@ async def make_base(source: Source, vault: Vault, *, user: str, password: str | 
     argv = (program(source.programs, "pg_basebackup"), "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast")
     async with only_one(source.database_url) as connection:
         await vault.sweep()
-        backup_id, begun, facts = new_id(Kind.BASE, now := datetime.now(UTC)), now, await read_place(connection)
-        async with aclosing(pieces_of((*argv, "--no-password", f"--label={backup_id}"), place)) as pieces:
-            written = await vault.write(backup_id, pieces)
-        manifest = Manifest(
-            id=backup_id,
-            kind=Kind.BASE,
-            began_at=begun,
-            ended_at=datetime.now(UTC),
-            key_id=key_id(vault.key),
-            facts=facts,
-            sha256=written.sha256,
-            size_bytes=written.size_bytes,
-            parts=written.parts,
-        )
-        await vault.commit(manifest)
+        begun, facts = begin(Kind.BASE), await read_place(connection)
+        async with aclosing(pieces_of((*argv, "--no-password", f"--label={begun.id}"), place)) as pieces:
+            written = await vault.write(begun.id, pieces)
+        manifest = await vault.finish(begun, facts, written)
         await _thin_out(vault)
     return manifest
 

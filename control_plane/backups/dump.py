@@ -7,15 +7,13 @@ was cut short, and is removed. Nothing is written to this machine's disk, and me
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 
 from control_plane.backups.facts import read_facts
-from control_plane.backups.manifest import Kind, Manifest, new_id
+from control_plane.backups.manifest import Kind, Manifest, begin
 from control_plane.backups.programs import pieces_of, place_of_database, program
-from control_plane.backups.sealing import key_id
 from control_plane.backups.store import Vault
 from control_plane.db import connect
 
@@ -39,27 +37,15 @@ async def dump(source: Source, vault: Vault) -> Manifest:
     """The backup, complete. Raises BackupRunningError, ProgramError, DatabaseAwayError, ObjectStoreAwayError."""
     async with only_one(source.database_url) as connection:
         await vault.sweep()
-        backup_id, begun = new_id(Kind.DATABASE, now := datetime.now(UTC)), now
+        begun = begin(Kind.DATABASE)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
             facts = await read_facts(connection)
             # The format is compressed by pg_dump itself: sealed bytes could not be. A little, because it takes our own CPU.
             argv = (program(source.programs, "pg_dump"), "--format=custom", "--compress=3", f"--snapshot={snapshot}")
             async with aclosing(pieces_of(argv, place_of_database(source.database_url))) as pieces:
-                written = await vault.write(backup_id, pieces)
-        manifest = Manifest(
-            id=backup_id,
-            kind=Kind.DATABASE,
-            began_at=begun,
-            ended_at=datetime.now(UTC),
-            key_id=key_id(vault.key),
-            facts=facts,
-            sha256=written.sha256,
-            size_bytes=written.size_bytes,
-            parts=written.parts,
-        )
-        await vault.commit(manifest)
-        return manifest
+                written = await vault.write(begun.id, pieces)
+        return await vault.finish(begun, facts, written)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ Knows no store and no database.
 """
 
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -76,6 +77,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class _Signed(msgspec.Struct, frozen=True, kw_only=True):
     signature: str
     manifest: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A backup that is being made."""
+
+    id: str
+    kind: Kind
+    at: datetime
+
+
+def begin(kind: Kind) -> Begun:
+    """One that begins now."""
+    now = datetime.now(UTC)
+    return Begun(id=new_id(kind, now), kind=kind, at=now)
 
 
 def new_id(kind: Kind, now: datetime) -> str:

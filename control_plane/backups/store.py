@@ -7,12 +7,14 @@ One part is in memory at a time. A backup that was cut short has parts and no ma
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from control_plane.backups.manifest import (
     MANIFESTS,
     PARTS,
+    Begun,
+    Facts,
     Manifest,
     Part,
     began_at,
@@ -21,7 +23,7 @@ from control_plane.backups.manifest import (
     manifest_key,
     part_key,
 )
-from control_plane.backups.sealing import DamagedBackupError, seal_of
+from control_plane.backups.sealing import DamagedBackupError, key_id, seal_of
 from control_plane.objects import NoSuchObjectError, ObjectStore
 
 
@@ -77,6 +79,22 @@ class Vault:
             if is_last and digest.hexdigest() != manifest.sha256:
                 raise DamagedBackupError(f"{manifest.id}: the whole is not what was written")
             yield piece
+
+    async def finish(self, begun: Begun, facts: Facts, written: Written) -> Manifest:
+        """The manifest of what was written, and with it a backup."""
+        manifest = Manifest(
+            id=begun.id,
+            kind=begun.kind,
+            began_at=begun.at,
+            ended_at=datetime.now(UTC),
+            key_id=key_id(self.key),
+            facts=facts,
+            sha256=written.sha256,
+            size_bytes=written.size_bytes,
+            parts=written.parts,
+        )
+        await self.commit(manifest)
+        return manifest
 
     async def commit(self, manifest: Manifest) -> None:
         """From here on it is a backup."""

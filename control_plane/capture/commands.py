@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -134,16 +134,7 @@ def _required(objects_url: ObjectsUrl) -> str:
 
 
 def _print_proof(proof: Proof, *, as_json: bool) -> None:
-    told: dict[str, Any] = {
-        "deletion": public_id("del", proof.deletion),
-        "episodes": proof.episodes,
-        "objects": proof.objects,
-        "log_rows": proof.log_rows,
-        "feedback": proof.feedback,
-        "dataset_members": proof.dataset_members,
-        "left": list(proof.left),
-        "remarks": list(proof.remarks),
-    }
+    told = {"deletion": public_id("del", proof.deletion)} | proof.as_told()
     if as_json:
         print_json(told)
         return

@@ -52,6 +52,18 @@ class Proof:
     left: tuple[str, ...] = ()
     remarks: tuple[str, ...] = field(default=())
 
+    def as_told(self) -> dict[str, Any]:
+        """As it is printed and written down."""
+        return {
+            "episodes": self.episodes,
+            "objects": self.objects,
+            "log_rows": self.log_rows,
+            "feedback": self.feedback,
+            "dataset_members": self.dataset_members,
+            "left": list(self.left),
+            "remarks": list(self.remarks),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
@@ -225,15 +237,7 @@ async def _remarks(places: Places, wanted: Wanted) -> tuple[str, ...]:
 
 
 async def _write_down(places: Places, wanted: Wanted, proof: Proof) -> None:
-    told = {
-        "episodes": proof.episodes,
-        "objects": proof.objects,
-        "log_rows": proof.log_rows,
-        "feedback": proof.feedback,
-        "dataset_members": proof.dataset_members,
-        "left": list(proof.left),
-        "remarks": list(proof.remarks),
-    }
+    told = proof.as_told()
     values = {"proof": told} | ({} if proof.left else {"proved_at": func.clock_timestamp()})
     change = Change(
         action="data.delete",

@@ -1,5 +1,6 @@
 """Counting: rows by task and colour with honest bounds, and files that people look at."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def _outcome(thing: str, *, verb: Verb = Verb.PICK_UP, is_success: bool = True, 
 
 
 def _series() -> Series:
-    measured = Measured(round_trips_ms=[10.0, 20.0, 30.0], service_ms=[5.0, 6.0, 7.0], decisions={"pass": 2, "clamp": 1})
+    measured = Measured(round_trips_ms=[10.0, 20.0, 30.0], service_ms=[5.0, 6.0, 7.0], decisions=Counter({"pass": 2, "clamp": 1}))
     outcomes = (
         _outcome("red cube"),
         _outcome("red cylinder", is_success=False, is_wrong=True),
