@@ -11,16 +11,13 @@ from pathlib import Path
 
 from control_plane.backups.dump import Source, only_one
 from control_plane.backups.facts import read_place
-from control_plane.backups.keep import Keep, unwanted
 from control_plane.backups.manifest import Kind, Manifest, begin
 from control_plane.backups.programs import feed, pieces_of, place_of_database, program
 from control_plane.backups.restore import RestoreRefusedError
 from control_plane.backups.store import Vault
 from control_plane.backups.wal import forget_before
 
-# The log from the older one's beginning is kept too; nights between are the log's matter.
-KEPT = Keep(daily=2, weekly=0, monthly=0)
-
+KEPT = 2  # and the log from the older one's beginning
 
 NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
 
@@ -64,8 +61,8 @@ def _make_empty(folder: Path) -> None:
 
 def _tell_server(into: Path, backup_id: str, fetch_command: str, until: datetime | None) -> None:
     settings = {"restore_command": fetch_command, "recovery_target_action": "promote"}
-    if until is not None:
-        settings["recovery_target_time"] = until.astimezone(UTC).isoformat(sep=" ")
+    # Said also when there is none: the base may hold the target of an earlier recovery.
+    settings["recovery_target_time"] = "" if until is None else until.astimezone(UTC).isoformat(sep=" ")
     lines = "".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items())
     with (into / "postgresql.auto.conf").open("a") as file:
         file.write(f"# {backup_id}, unpacked by vlaapi backup restore-base\n{lines}")
@@ -74,7 +71,7 @@ def _tell_server(into: Path, backup_id: str, fetch_command: str, until: datetime
 
 async def _thin_out(vault: Vault) -> None:
     bases = [name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-")]
-    for old in unwanted(bases, KEPT):
+    for old in bases[:-KEPT]:
         await vault.remove(old)
     oldest = next(name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-"))
     await forget_before(vault, (await vault.manifest(oldest)).facts.wal_file)

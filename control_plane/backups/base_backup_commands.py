@@ -1,6 +1,7 @@
 """`vlaapi backup base | restore-base | wal-push | wal-fetch`: for a PostgreSQL that one runs oneself. Words and output only."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -101,4 +102,4 @@ def _instant(text: str) -> datetime:
 def _ourselves() -> str:
     """How PostgreSQL starts us again."""
     found = shutil.which("vlaapi", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    return found or f"{sys.executable} -m control_plane.cli"
+    return f"{shlex.quote(sys.executable)} -m control_plane.cli" if found is None else shlex.quote(found)

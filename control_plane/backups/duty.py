@@ -70,6 +70,9 @@ class BackupDuty:
         self._newest_at = made.began_at
         tell_age(self.metrics, self._newest_at)
         self.log.info("backup made", id=made.id, stored_bytes=made.stored_bytes, rows=sum(made.facts.rows.values()))
+        if not made.facts.rows.get("customer_accounts"):  # a new machine before its restore: what came from the old one stays
+            self.log.warning("nothing is removed for a backup of an empty database", id=made.id)
+            return
         for old in unwanted(await self.vault.ids(), self.plan.keep):
             await self.vault.remove(old)
             outcomes.labels("removed").inc()

@@ -81,7 +81,9 @@ class Vault:
             yield piece
 
     async def finish(self, begun: Begun, facts: Facts, written: Written) -> Manifest:
-        """The manifest of what was written, and with it a backup."""
+        """The manifest of what was written, and with it a backup. Raises DamagedBackupError when parts of it are gone already."""
+        if len(await self.objects.find(f"{PARTS}{begun.id}/")) != len(written.parts):
+            raise DamagedBackupError(f"{begun.id}: parts are gone already; does another service use this place for backups?")
         manifest = Manifest(
             id=begun.id,
             kind=begun.kind,

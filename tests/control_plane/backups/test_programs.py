@@ -25,9 +25,14 @@ async def test_output_comes_in_pieces_of_one_size() -> None:
 
 async def test_a_program_that_fails_gives_no_last_piece() -> None:
     code = "import sys; sys.stdout.write('almost all'); sys.stdout.flush(); sys.exit('first line\\nthe disk is full')"
-    pieces = []
+    pieces: list[bytes] = []
+
+    async def take() -> None:
+        async for piece in pieces_of((sys.executable, "-c", code), {}):
+            pieces.append(piece)
+
     with pytest.raises(ProgramError, match=r"^the disk is full$"):
-        pieces = [piece async for piece in pieces_of((sys.executable, "-c", code), {})]
+        await take()
     assert pieces == []
 
 
