@@ -103,12 +103,13 @@ class DatasetWriter:
         if self.has(episode.source):
             raise DatasetError(f"{episode.source!r} is in the dataset already")
         length = _length_of(episode, self._facts)
-        if episode.task not in self._tasks:
-            self._tasks.append(episode.task)
+        task = self._tasks.index(episode.task) if episode.task in self._tasks else len(self._tasks)
         index, first = len(self), self.frames
         columns = {key: episode.numbers[key].astype(of.dtype) for key, of in self._facts.numbers.items()}
-        columns |= _counted(length, fps=self._facts.fps, episode=index, first=first, task=self._tasks.index(episode.task))
+        columns |= _counted(length, fps=self._facts.fps, episode=index, first=first, task=task)
         self._shard.add(episode, tables.frame_table(self._schema, columns), columns)
+        if task == len(self._tasks):  # not before: a task whose only episode failed would have a number and no row
+            self._tasks.append(episode.task)
         self._sources.add(episode.source)
         if self._shard.frames >= self._shard_frames:
             self.commit()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from control_plane.capture.part import Frame, Manifest
 from lerobot_v3.facts import DatasetFacts, Numbers, Video
@@ -48,7 +48,7 @@ def facts_of(manifest: Manifest, frames: Sequence[Taken], *, fps: int | None) ->
     features[SUCCESS] = Numbers(names=("is_success",), dtype="bool")
     features[CORRECTED] = Numbers(names=("is_correction",), dtype="bool")
     for camera, data in sorted(pictures.items()):
-        with Image.open(io.BytesIO(data)) as image:
+        with _upright(data) as image:
             features[IMAGES + camera] = Video(height=image.height // 2 * 2, width=image.width // 2 * 2)
     return DatasetFacts(fps=fps or max(1, round(words.control_hz)), robot_type=manifest.robot_type, features=features)
 
@@ -69,9 +69,10 @@ def episodes_of(manifest: Manifest, frames: Sequence[Taken], said: Said, facts: 
 
 
 def _episode(name: str, instruction: str, taken: Sequence[Taken], said: Said, facts: DatasetFacts) -> Episode:
-    actions = np.array([_action(frame, said) for frame, _ in taken], dtype=np.float32)
-    if actions.ndim != 2 or actions.shape[1] != len(facts.numbers[ACTION].names):
+    steps = [_action(frame, said) or () for frame, _ in taken]
+    if {len(step) for step in steps} != {len(facts.numbers[ACTION].names)}:  # feedback may say any number of numbers
         raise SkippedError("other action")
+    actions = np.array(steps, dtype=np.float32)
     is_last = np.arange(len(taken)) == len(taken) - 1
     numbers: dict[str, NDArray[np.generic]] = {
         ACTION: actions,
@@ -102,13 +103,18 @@ def _require(taken: Sequence[Taken], facts: DatasetFacts) -> None:
 
 def _pictures(camera: str, taken: Iterable[Taken], video: Video) -> Iterator[NDArray[np.uint8]]:
     for _, pictures in taken:
-        with Image.open(io.BytesIO(pictures[camera])) as image:
+        with _upright(pictures[camera]) as image:
             shown = image.convert("RGB")
         if shown.size != (video.width, video.height):
             is_a_row_too_many = (shown.width // 2 * 2, shown.height // 2 * 2) == (video.width, video.height)
             size = (video.width, video.height)
             shown = shown.crop((0, 0, *size)) if is_a_row_too_many else shown.resize(size, Image.Resampling.BICUBIC)
         yield np.asarray(shown)
+
+
+def _upright(data: bytes) -> Image.Image:
+    """The picture as the policy saw it: as the camera was held."""
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
 
 
 def _content(taken: Sequence[Taken], actions: NDArray[np.float32]) -> str:

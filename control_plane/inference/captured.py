@@ -1,5 +1,5 @@
 """What of an answered request is captured, for customers whose data policy allows pictures; called after the journal, before the
-answer leaves. Builds a value from references: no picture is copied or decoded. Knows no file and no store.
+answer leaves. Builds a value from references: no encoded picture is copied or decoded. Knows no file and no store.
 """
 
 import math
@@ -69,7 +69,7 @@ def _shot(picture: Picture) -> Shot:
         return Shot(camera=picture.camera.name, kind=_kind(data), data=data)
     pixels = data if data.shape[-1] == 3 else np.moveaxis(data, 0, -1)
     if pixels.dtype != np.uint8:
-        pixels = np.clip(pixels * 255.0, 0, 255).round().astype(np.uint8)
+        pixels = (255 * pixels).astype(np.uint8)  # from 0 to 1, or it had been refused; as `images` does it for the policy
     height, width = pixels.shape[:2]
     return Shot(camera=picture.camera.name, kind="rgb", data=pixels.tobytes(), shape=(int(height), int(width)))
 
