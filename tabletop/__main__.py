@@ -82,6 +82,8 @@ def train_policy(
     try:
         if start_from is not None and not (start_from / checkpoint.WEIGHTS_FILE).exists():
             raise NoWeights(f"{start_from}: no weights there")
+        if start_from is not None and start_from.resolve() == weights.resolve():
+            raise NoWeights(f"{weights}: begin with a copy, this folder is written to")
         name = f"{folder.name}-{zlib.crc32(str(folder.resolve()).encode()):08x}"
         found = dataset.unpack(folder, BUILD / "frames" / name, _say)
         plan = Plan(steps=steps, seed=seed, threads=threads, start_from=None if start_from is None else str(start_from))
@@ -90,7 +92,7 @@ def train_policy(
         with _bar("steps", steps) as show:
             log = train(found.shards, place, plan, lambda now: show(int(now["step"]), f"motion {now['motion']:.4f}"))
     except (DatasetError, NoWeights, Unfinished) as failure:
-        hint = "" if (folder / "meta").exists() else "; `vlaapi tabletop demos` makes one"
+        hint = "" if isinstance(failure, NoWeights) or (folder / "meta").exists() else "; `vlaapi tabletop demos` makes one"
         raise typer.Exit(_fail(f"{failure}{hint}")) from None
     draw_losses(log["losses"], weights / LOSSES_PICTURE)
     _say(f"{log['frames']:,} frames, {log['minutes']} min, weights and {LOSSES_PICTURE} in {weights}")

@@ -61,6 +61,7 @@ class Appearance:
         model.geom_rgba[geom, :3] = random.uniform(0.15, 0.6) + random.uniform(-0.08, 0.08, 3)  # dull: never a thing's colour
         is_there = self._table.is_varied and random.random() < 0.6
         model.geom_size[geom], model.geom_pos[geom] = half_m, at if is_there else ABSENT_AT_M
+        self._data.geom_xpos[geom] = model.geom_pos[geom]  # what is drawn; it would follow with the next step only
 
     def _bump_camera(self, camera: int, random: np.random.Generator, bump: float) -> None:
         shift_m = bump * _CAMERA_SHIFT_M

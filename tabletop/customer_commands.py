@@ -90,7 +90,8 @@ def evaluate(
     through: Door = Through.HTTP,
     delay_ms: Delays = "0",
     overlap: Annotated[
-        bool | None, typer.Option(help="Ask for the next chunk while this one runs; both without the flag.")
+        bool | None,
+        typer.Option(help="Ask for the next chunk while this one runs; without the flag, with several delays: both."),
     ] = None,
     unguarded: Annotated[bool, typer.Option("--unguarded", help="The same also without service and guard, to compare.")] = False,
     state: Annotated[bool, typer.Option(help="Send the robot's state.")] = True,
@@ -127,6 +128,7 @@ def evaluate(
 def _evaluate(asked: Asked, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list[Point]] = {}
+    file = out / "eval.json"
     told: list[dict[str, Any]] = []
     with closing(TabletopEnv(asked.settings)) as env:
         for door in asked.doors:
@@ -144,12 +146,13 @@ def _evaluate(asked: Asked, out: Path) -> None:
                     lines.setdefault(name, []).append(Point(delay_ms=delay_ms, row=series.row("all")))
                     told.append({"through": door, "delay_ms": delay_ms, "has_overlap": has_overlap, **series.told()})
                     _show(series, f"{asked.policy}, {name}, +{delay_ms} ms, {asked.settings.wording} words")
-    file = out / "eval.json"
-    file.write_text(json.dumps({"policy": asked.policy, "first_seed": asked.seed, "runs": told}, indent=1) + "\n")
+                    file.write_text(json.dumps({"policy": asked.policy, "first_seed": asked.seed, "runs": told}, indent=1) + "\n")
     _say(f"wrote {file}")
     if len(asked.delays_ms) > 1:
         draw(lines, f"{asked.policy}: {asked.episodes} episodes per point, {asked.settings.layout} scenes", out / "delay.png")
         _say(f"wrote {out / 'delay.png'}")
+    if any(run["lost"] for run in told):
+        raise typer.Exit(1)
 
 
 def _series(env: TabletopEnv, asked: Asked, door: Through, manner: Manner, name: str) -> Series:

@@ -4,6 +4,7 @@
 robots trains as ours does where its tasks are sentences of the grammar; the others are counted and left out. It knows no network.
 """
 
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from export.contract.preprocess import resize
-from lerobot_v3.facts import DatasetError, DatasetFacts, Numbers, Video
+from lerobot_v3.facts import INFO, DatasetError, DatasetFacts, Numbers, Video
 from lerobot_v3.reader import Dataset, EpisodeRow, open_dataset
 from lerobot_v3.writer import DatasetWriter, Episode
 from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, STATE
@@ -76,17 +77,26 @@ def unpack(folder: Path, out: Path, report: Callable[[str], None]) -> Unpacked:
     dataset = open_dataset(folder)
     _check(dataset)
     usable = [episode for episode in dataset.episodes if _is_understood(episode.task)]
-    found = []
+    found, names = [], set[str]()
     for start in range(0, len(usable), EPISODES_PER_SHARD):
         part = usable[start : start + EPISODES_PER_SHARD]
-        name = f"episodes-{part[0].index:06d}-{part[-1].index:06d}"
+        name = f"episodes-{part[0].index:06d}-{part[-1].index:06d}-{_stamp(folder, part):08x}"
         if not has(out, name):
             _joined([_unpacked(dataset, episode) for episode in part]).save(out, name)
             report(f"unpacked {min(start + EPISODES_PER_SHARD, len(usable))} of {len(usable)} episodes")
         found.append(load(out, name))
+        names.add(name)
+    for stale in [path for path in out.glob("episodes-*") if path.name.partition(".")[0] not in names]:
+        stale.unlink()  # of a dataset that was another then: what was deleted from it is not trained on
     if not usable:
         raise DatasetError(f"{folder}: none of its {len(dataset.episodes)} episodes is a task of this table")
     return Unpacked(shards=found, episodes=len(usable), left_out=len(dataset.episodes) - len(usable))
+
+
+def _stamp(folder: Path, part: list[EpisodeRow]) -> int:
+    """Changes when the dataset was written again, or when tasks are counted otherwise."""
+    told = [(one.index, one.source, one.task, one.length) for one in part]
+    return zlib.crc32(repr((told, ALL_TASKS, (folder / INFO).stat().st_mtime_ns)).encode())
 
 
 def _episode(source: str, recorded: Recorded, *, has_wrist: bool) -> Episode:

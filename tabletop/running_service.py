@@ -33,10 +33,12 @@ def find(url: str | None, key: str | None) -> Service:
         raise NoService(f"url {url!r}: write http://HOST:PORT, or leave it out and the running service is asked")
     if url is not None and key is not None:
         return Service(url=url, key=key)
+    if url is not None:  # the demo key is this machine's secret
+        raise NoService(f"url {url!r}: needs a key of that service, in VLA_KEY or --key")
     told = _status()
     if told.get("state") != "ready":
         raise NoService("no service is running here: `make up` starts one, or name another with --url and VLA_KEY")
-    return Service(url=url or str(told["url"]), key=key or str(told["demo_key"]))
+    return Service(url=str(told["url"]), key=key or str(told["demo_key"]))
 
 
 def _status() -> dict[str, object]:

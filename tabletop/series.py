@@ -1,6 +1,6 @@
 """Many episodes, asked like a customer, and what came of them: counts by task and colour, never a bare percentage.
 
-`episodes` runs them; `Table` is what is printed and kept. It knows no network and draws nothing.
+`episodes` runs them; `Series` is what is printed and kept. It knows no network and draws nothing.
 """
 
 from collections.abc import Callable, Iterable

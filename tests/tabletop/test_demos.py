@@ -1,5 +1,6 @@
 """Demonstrations are repeatable, labelled by the expert, kept as a LeRobotDataset v3 and seen through the API's own resize."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,12 @@ def test_a_dataset_that_cannot_be_trained_on_says_why(changes: dict[str, object]
 def test_a_dataset_without_a_known_task_says_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="none of its 2 episodes is a task of this table"):
         unpack(_foreign(tmp_path / "data", "dust the shelf"), tmp_path / "frames", lambda _: None)
+
+
+def test_a_dataset_that_was_written_again_is_not_trained_from_what_it_was(tmp_path: Path) -> None:
+    first = unpack(_foreign(tmp_path / "data", "pick up red cube"), tmp_path / "frames", lambda _: None)
+    before = {path.name for path in (tmp_path / "frames").iterdir()}
+    shutil.rmtree(tmp_path / "data")
+    again = unpack(_foreign(tmp_path / "data", "pick up the green cube"), tmp_path / "frames", lambda _: None)
+    assert first.shards[0].tasks[0] != again.shards[0].tasks[0]
+    assert before.isdisjoint(path.name for path in (tmp_path / "frames").iterdir())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabletop.asking import Customer, Denied, InProcess, Measured
+from tabletop.asking import Customer, Denied, InProcess
 from tabletop.drive import from_onnx
 from tabletop.env import Settings, TabletopEnv
 from tabletop.episode import GIVE_UP_STEPS, Manner, Moment, run
@@ -135,4 +135,4 @@ def test_a_limit_that_never_ends_is_not_waited_for_without_end() -> None:
     with pytest.raises(Denied, match="something else uses this customer"):
         customer.infer(np.zeros((8, 8, 3), dtype=np.uint8), "pick up red cube")
     assert slept == [65.0] * 3
-    assert isinstance(customer.measured, Measured)
+    assert customer.measured.errors == {"rate_limit_exceeded": 3}
