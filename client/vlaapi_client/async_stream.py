@@ -39,7 +39,7 @@ class _Line:
     socket: ClientConnection
     waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     listener: asyncio.Task[None] | None = None
-    why: VlaError | None = None  # it was lost
+    why: str | None = None  # it was lost
 
 
 class AsyncStream:
@@ -73,9 +73,9 @@ class AsyncStream:
         line.waiting[number] = reply
         try:
             if line.why is not None:
-                raise line.why
-            await line.socket.send(wire.question(number, request, parts))
-            told = await asyncio.wait_for(reply, max(0.001, ends_s - time.monotonic()))
+                raise wire.lost(line.why)
+            asked = _asked(line.socket, wire.question(number, request, parts), reply)
+            told = await asyncio.wait_for(asked, max(0.001, ends_s - time.monotonic()))
         except asyncio.TimeoutError:
             raise wire.too_late(request["deadline_ms"]) from None
         except _BROKEN as error:
@@ -133,19 +133,25 @@ class AsyncStream:
         return _Line(socket)
 
 
+async def _asked(socket: ClientConnection, question: bytes, reply: asyncio.Future[Any]) -> Any:
+    """Sends, which a full line holds up, and waits."""
+    await socket.send(question)
+    return await reply
+
+
 async def _listen(line: _Line) -> None:
     """Until the socket ends: hands each reply to who waits for it."""
-    why = wire.lost("the socket was closed")
+    why = "the socket was closed"
     try:
         async for message in line.socket:
             told = wire.told_by(message)
-            waiting = line.waiting.get(told.get("id", -1))
+            waiting = line.waiting.get(wire.number_of(told))
             if waiting is not None and not waiting.done():
                 waiting.set_result(told)
     except (*_BROKEN, VlaError) as error:
-        why = wire.broken(error)
+        why = wire.how_broken(error)
     line.why = why
     for waiting in list(line.waiting.values()):
         if not waiting.done():
-            waiting.set_result(why)
+            waiting.set_result(wire.lost(why))
     await line.socket.close()

@@ -126,16 +126,16 @@ class Stream:
 
     def _listen(self, line: _Line) -> None:
         """Until the socket ends: hands each reply to who waits for it. Runs in a thread, which also answers pings."""
-        why = wire.lost("the socket was closed")
+        why = "the socket was closed"
         try:
             for message in line.socket:
                 told = wire.told_by(message)
-                waiting = line.waiting.get(told.get("id", -1))
+                waiting = line.waiting.get(wire.number_of(told))
                 if waiting is not None:
                     waiting.put(told)
         except (OSError, WebSocketException, VlaError) as error:
-            why = wire.broken(error)
+            why = wire.how_broken(error)
         line.is_lost = True
         for waiting in list(line.waiting.values()):
-            waiting.put(why)
+            waiting.put(wire.lost(why))
         line.open.close()

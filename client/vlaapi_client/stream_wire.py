@@ -74,6 +74,12 @@ def told_by(message: bytes | str) -> dict[str, Any]:
     return told
 
 
+def number_of(told: Mapping[str, Any]) -> int:
+    """Which question a reply is for; -1 where it does not say."""
+    number = told.get("id")
+    return number if isinstance(number, int) else -1
+
+
 def answered(told: Any, round_trip_ms: float) -> Answer:
     """The answer in a reply. Raises what it tells instead."""
     if isinstance(told, VlaError):
@@ -111,4 +117,9 @@ def unreached(error: Exception) -> ConnectionLost:
 
 def broken(error: Exception) -> ConnectionLost:
     """A socket that broke in use."""
-    return lost(f"the socket broke ({type(error).__name__}: {error})")
+    return lost(how_broken(error))
+
+
+def how_broken(error: Exception) -> str:
+    """The same in words, for several who wait: each of them gets an error of its own."""
+    return f"the socket broke ({type(error).__name__}: {error})"
