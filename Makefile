@@ -99,7 +99,7 @@ down: ## Stop it
 	@$(BIN)/vlaapi down
 
 .PHONY: demo
-demo: setup venv-export ## Watch a simulated Franka do what you say, through the API (CUBE=green, or INSTRUCTION="put the red cube in the bowl")
+demo: setup venv-export ## Watch a simulated Franka do what you say, through the API (CUBE=green, or INSTRUCTION="please lift the blue block")
 	@$(BIN)/vlaapi status >/dev/null || $(BIN)/vlaapi up --detach
 	@$(BIN)/vlaapi tabletop demo $(if $(INSTRUCTION),--instruction "$(INSTRUCTION)",--cube "$(or $(CUBE),red)")
 
@@ -186,4 +186,4 @@ lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	  ../.venv-lock/bin/uv pip compile -q --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 
 clean: ## Remove what was set up and every state (stops nothing: run `make down` first)
-	rm -rf $(APP) $(TRITON) $(EXPORT) $(DOCS) $(MONITORING) .vlaapi
+	rm -rf $(APP) $(TRITON) $(EXPORT) $(DOCS) $(MONITORING) $(CHART_TOOLS) $(AUDIT) $(LEROBOT) .vlaapi

@@ -122,7 +122,8 @@ write_env() {
   done
   local line
   while IFS= read -r line; do
-    [[ $line == *_IMAGE=* ]] && set_value "${line%%=*}" "${line#*=}"
+    [[ $line == *_IMAGE=* ]] || continue
+    set_value "${line%%=*}" "${line#*=}"
   done <"$root/deploy/docker/images.env"
 }
 

@@ -20,6 +20,7 @@ RUN groupadd --gid 10001 vlaapi \
 COPY --from=packages /opt/venv /opt/venv
 COPY safety /opt/vlaapi/safety
 COPY billing /opt/vlaapi/billing
+COPY lerobot_v3 /opt/vlaapi/lerobot_v3
 COPY export/__init__.py /opt/vlaapi/export/__init__.py
 COPY export/contract /opt/vlaapi/export/contract
 COPY control_plane /opt/vlaapi/control_plane
