@@ -177,18 +177,14 @@ def create_worker(settings: Settings) -> Worker:
     )
     replay = repeated("replay", Replay(redis=redis, spool=spool, recent=Recent(), metrics=metrics, log=log).step)
     partitions = repeated("partitions", partial(_keep_partitions, open_connection, settings.partition_days_ahead))
-    pepper = settings.key_pepper.get_secret_value().encode()
-    plans_stores = Stores(engine=outbox_engine, redis=redis, pepper=pepper, by=By(actor="worker"))
-    plans = repeated("plans", partial(apply_due, plans_stores))
     objects, backup_objects = map(_opened, (settings.object_store_url, settings.backup_place))
-    backups = repeated("backups", _backups(settings, backup_objects, metrics, log))
     duties: dict[str, Duty] = {
         "record": recorder.run,
         "replay": partial(replay.run_every, REPLAY_EVERY_S),
         "partitions": partial(partitions.run_every, PARTITIONS_EVERY_S),
         "measure": partial(repeated("measure", partial(measure, redis, metrics)).run_every, MEASURE_EVERY_S),
-        "plans": partial(plans.run_every, PLANS_EVERY_S),
-        "backups": partial(backups.run_every, BACKUPS_EVERY_S),
+        "plans": partial(repeated("plans", _plans(settings, redis, outbox_engine)).run_every, PLANS_EVERY_S),
+        "backups": partial(repeated("backups", _backups(settings, backup_objects, metrics, log)).run_every, BACKUPS_EVERY_S),
         **_bookkeeping(settings, redis, engine, metrics, log),
         **_messages(settings, outbox_engine, metrics, log),
         **({} if objects is None else _keeping(settings, outbox_engine, objects, metrics, log)),
@@ -203,6 +199,12 @@ def create_worker(settings: Settings) -> Worker:
         other_engines=(outbox_engine, watch_engine),
         objects=tuple(store for store in (objects, backup_objects) if store is not None),
     )
+
+
+def _plans(settings: Settings, redis: Redis, engine: AsyncEngine) -> Step:
+    """Changes of plans whose instant has come."""
+    pepper = settings.key_pepper.get_secret_value().encode()
+    return partial(apply_due, Stores(engine=engine, redis=redis, pepper=pepper, by=By(actor="worker")))
 
 
 def _opened(url: SecretStr | None) -> ObjectStore | None:
