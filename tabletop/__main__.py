@@ -22,7 +22,7 @@ from lerobot_v3.facts import DatasetError
 from tabletop import checkpoint, customer_commands, dataset, rollouts, scorecard
 from tabletop.appearance import Appearance
 from tabletop.curve import draw_losses
-from tabletop.demos import Recorder
+from tabletop.demos import record_each
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.evaluate import Condition
 from tabletop.render import Camera, RenderUnavailable
@@ -49,6 +49,7 @@ def make_demos(
     episodes: int = 2000,
     out: Annotated[Path, typer.Option("--dataset", help="The LeRobotDataset v3 to make or go on with.")] = DEMOS,
     wrist: Annotated[bool, typer.Option(help="Also what the wrist camera sees; the policy does not need it.")] = True,  # noqa: FBT002 -- typer
+    processes: Annotated[int, typer.Option(min=1, help="Episodes recorded at a time.")] = 2,
 ) -> None:
     """Record the expert in noisy episodes, as a LeRobotDataset v3. Stopped, it goes on where its last whole shard ends."""
     began = time.monotonic()
@@ -61,8 +62,8 @@ def make_demos(
             show(now.episodes, f"{now.done}/{now.recorded} did their task, {now.frames:,} frames, {_rate(now.recorded, began)}")
 
         try:
-            with Recorder(has_wrist=wrist) as recorder:
-                dataset.record(out, range(FIRST_SEED, FIRST_SEED + episodes), recorder.record, report, has_wrist=wrist)
+            expert = functools.partial(record_each, processes=processes, has_wrist=wrist)
+            dataset.record(out, range(FIRST_SEED, FIRST_SEED + episodes), expert, report, has_wrist=wrist)
         except (DatasetError, RenderUnavailable) as failure:
             raise typer.Exit(_fail(str(failure))) from None
     counts = f"{last.frames:,} frames of {last.episodes:,} episodes in {out}"

@@ -58,18 +58,26 @@ def facts(*, has_wrist: bool) -> DatasetFacts:
 
 
 def record(
-    folder: Path, seeds: Iterable[int], expert: Callable[[int], Recorded], report: Callable[[Progress], None], *, has_wrist: bool
+    folder: Path,
+    seeds: Iterable[int],
+    expert: Callable[[list[int]], Iterable[Recorded]],
+    report: Callable[[Progress], None],
+    *,
+    has_wrist: bool,
 ) -> None:
-    """Adds one episode per seed that is not there yet. Raises DatasetError when `folder` holds something else."""
+    """Adds what `expert` gives for the seeds that are not there yet. Raises DatasetError when `folder` holds something else."""
     recorded = done = 0
     with DatasetWriter(folder, facts(has_wrist=has_wrist)) as writer:
-        for seed in seeds:
-            source = f"tabletop-{seed}"
-            if not writer.has(source):
-                episode = expert(seed)
-                writer.add(_episode(source, episode, has_wrist=has_wrist))
-                recorded, done = recorded + 1, done + episode.is_done
+        missing = [seed for seed in seeds if not writer.has(_source(seed))]
+        report(Progress(episodes=len(writer), frames=writer.frames, recorded=0, done=0))
+        for seed, episode in zip(missing, expert(missing), strict=True):
+            writer.add(_episode(_source(seed), episode, has_wrist=has_wrist))
+            recorded, done = recorded + 1, done + episode.is_done
             report(Progress(episodes=len(writer), frames=writer.frames, recorded=recorded, done=done))
+
+
+def _source(seed: int) -> str:
+    return f"tabletop-{seed}"
 
 
 def unpack(folder: Path, out: Path, report: Callable[[str], None]) -> Unpacked:

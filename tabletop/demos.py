@@ -5,7 +5,13 @@ runs cannot recover from its own mistakes. Labels are always the expert's clean 
 keeps what is recorded.
 """
 
+import functools
 import io
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -98,6 +104,29 @@ class Recorder:
             label=expert_action(view, task),
             truth=_truth(view, task),
         )
+
+
+def record_each(seeds: Iterable[int], *, processes: int, has_wrist: bool) -> Iterator[Recorded]:
+    """The episodes of those seeds, in order, recorded in so many processes. Raises RenderUnavailable."""
+    remaining, ahead = iter(seeds), deque[Future[Recorded]]()
+    spawning = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
+    with ProcessPoolExecutor(processes, spawning) as pool:
+        while True:
+            ahead.extend(
+                pool.submit(_record_here, seed, has_wrist) for seed in itertools.islice(remaining, 3 * processes - len(ahead))
+            )
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+
+
+@functools.cache
+def _recorder_here(has_wrist: bool) -> Recorder:  # noqa: FBT001 -- the one thing that decides
+    return Recorder(has_wrist=has_wrist)
+
+
+def _record_here(seed: int, has_wrist: bool) -> Recorded:  # noqa: FBT001
+    return _recorder_here(has_wrist).record(seed)
 
 
 def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from lerobot_v3.facts import DatasetError, DatasetFacts, Numbers, Video
 from lerobot_v3.reader import open_dataset
 from lerobot_v3.writer import DatasetWriter, Episode
 from tabletop.dataset import ACTION_KEY, FRONT_KEY, STATE_KEY, WRIST_KEY, Progress, record, unpack
-from tabletop.demos import Recorded, Recorder, as_seen, chunks_of
+from tabletop.demos import Recorded, Recorder, as_seen, chunks_of, record_each
 from tabletop.instructions import plain_instruction
 from tabletop.render import Camera
 from tabletop.scene import Tabletop
@@ -55,15 +55,16 @@ def test_a_picture_of_the_right_size_is_left_alone_without_jpeg(table: Tabletop,
 def test_what_was_recorded_is_trained_on_and_a_recording_goes_on_where_it_was(recorder: Recorder, tmp_path: Path) -> None:
     recorded: dict[int, Recorded] = {}
 
-    def expert(seed: int) -> Recorded:
-        assert seed not in recorded
-        recorded[seed] = recorder.record(seed)
-        return recorded[seed]
+    def expert(seeds: list[int]) -> Iterator[Recorded]:
+        for seed in seeds:
+            assert seed not in recorded
+            recorded[seed] = recorder.record(seed)
+            yield recorded[seed]
 
     reports: list[Progress] = []
     record(tmp_path / "data", range(1), expert, reports.append, has_wrist=True)
     record(tmp_path / "data", range(2), expert, reports.append, has_wrist=True)
-    assert [(report.episodes, report.recorded) for report in reports] == [(1, 1), (1, 0), (2, 1)]
+    assert [(report.episodes, report.recorded) for report in reports] == [(0, 0), (1, 1), (1, 0), (2, 1)]
 
     data = open_dataset(tmp_path / "data")
     assert [row.task for row in data.episodes] == [plain_instruction(one.task) for one in recorded.values()]
@@ -79,6 +80,13 @@ def test_what_was_recorded_is_trained_on_and_a_recording_goes_on_where_it_was(re
     assert np.array_equal(shard.chunks[:, 0], np.stack([frame.label for frame in frames]))
     assert ALL_TASKS[shard.tasks[-1]] == recorded[1].task
     assert np.abs(shard.images[3].astype(int) - as_seen(frames[3].front, jpeg_quality=None)).mean() < 4
+
+
+def test_episodes_recorded_side_by_side_are_those_of_one_process_in_the_order_of_their_seeds(recorder: Recorder) -> None:
+    for seed, episode in zip((3, 1, 2), record_each([3, 1, 2], processes=2, has_wrist=False), strict=True):
+        alone = recorder.record(seed)
+        assert episode.task == alone.task
+        assert all(np.array_equal(one.front, other.front) for one, other in zip(episode.frames, alone.frames, strict=True))
 
 
 def _foreign(folder: Path, task: str, **changes: object) -> Path:
