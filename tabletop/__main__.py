@@ -40,7 +40,7 @@ Weights = Annotated[Path, typer.Option(help="Where weights and logs are kept.")]
 
 @app.command("demos")
 def make_demos(
-    episodes: int = 2000,
+    episodes: int = 4000,
     out: Annotated[Path, typer.Option("--dataset", help="The LeRobotDataset v3 to make or go on with.")] = DEMOS,
     wrist: Annotated[bool, typer.Option(help="Also what the wrist camera sees; the policy does not need it.")] = True,  # noqa: FBT002 -- typer
     processes: Annotated[int, typer.Option(min=1, help="Episodes recorded at a time.")] = 2,
@@ -71,7 +71,7 @@ def make_demos(
 
 @app.command("train")
 def train_policy(
-    steps: Annotated[int, typer.Option(min=100)] = 8000,
+    steps: Annotated[int, typer.Option(min=100)] = 7000,
     seed: int = 1,
     threads: int = 1,
     folders: Annotated[

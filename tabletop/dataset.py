@@ -6,8 +6,8 @@ robots trains as ours does where its tasks are sentences of the grammar; the oth
 
 import functools
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def unpack(folder: Path, out: Path, report: Callable[[str], None], *, processes:
     starts = range(0, len(usable), EPISODES_PER_SHARD)
     parts = {_name(folder, part): part for part in (usable[start : start + EPISODES_PER_SHARD] for start in starts)}
     missing = [name for name in parts if not has(out, name)]
-    opens = functools.partial(nullcontext, functools.partial(_cut, folder, out))
+    opens = functools.partial(_cutting, folder, out)
     for done, episodes in enumerate(in_order(opens, ((name, parts[name]) for name in missing), processes=processes), start=1):
         report(f"unpacked {episodes} episodes, part {done} of {len(missing)}")
     for stale in [path for path in out.glob("episodes-*") if path.name.partition(".")[0] not in parts]:
@@ -106,10 +106,15 @@ def _name(folder: Path, part: list[EpisodeRow]) -> str:
     return f"episodes-{part[0].index:06d}-{part[-1].index:06d}-{_stamp(folder, part):08x}"
 
 
-def _cut(folder: Path, out: Path, name: str, part: list[EpisodeRow]) -> int:
+@contextmanager
+def _cutting(folder: Path, out: Path) -> Iterator[Callable[[str, list[EpisodeRow]], int]]:
     dataset = open_dataset(folder)
-    _joined([_unpacked(dataset, episode) for episode in part]).save(out, name)
-    return len(part)
+
+    def cut(name: str, part: list[EpisodeRow]) -> int:
+        _joined([_unpacked(dataset, episode) for episode in part]).save(out, name)
+        return len(part)
+
+    yield cut
 
 
 def _stamp(folder: Path, part: list[EpisodeRow]) -> int:
