@@ -1,8 +1,8 @@
 """The write-ahead log in the store, file by file, as PostgreSQL hands it over and asks for it back.
 
 Each server has a folder: one that is set up anew counts its files from the beginning again. Whose a file is, the data folder
-around it says (PostgreSQL's system identifier), so neither direction can take the wrong one. What has been sent under a name stays:
-the same file again is no fault (PostgreSQL repeats itself after a crash), another one is. Each is sealed under a salt of its own.
+around it says (PostgreSQL's system identifier), so neither direction can take the wrong one. What has been sent under a name
+stays: the same file again is no fault (PostgreSQL repeats itself after a crash), another one is. Each has a salt of its own.
 """
 
 import asyncio
