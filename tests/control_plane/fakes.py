@@ -242,7 +242,7 @@ class House:
 
     def canary(self, *, fresh_s: float) -> Canary:
         """The canary over these neighbours."""
-        return Canary(triton=self.triton, catalogue=self.catalogue, fresh_s=fresh_s)
+        return Canary(triton=self.triton, offer=self.offer, fresh_s=fresh_s)
 
     def app(self) -> FastAPI:
         """The application, with the middleware of production."""
