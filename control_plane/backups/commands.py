@@ -98,7 +98,7 @@ async def _restored(there: Places, vault: Vault, backup: str, database: str | No
 async def _described(vault: Vault) -> list[Manifest | str]:
     """Each backup's manifest, or what is wrong with it."""
     found: list[Manifest | str] = []
-    for name in await vault.ids():
+    for name in await vault.all_ids():
         try:
             found.append(await vault.manifest(name))
         except DamagedBackupError as error:
