@@ -35,6 +35,7 @@ from control_plane.keys.verbs import Stores
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
 from control_plane.mail.letters import letterhead_of
+from control_plane.mail.sweep import sweep_outboxes
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.objects import ObjectStore, ObjectStoreAwayError, create_objects
@@ -226,6 +227,7 @@ def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: Fi
         "mail": (_mail(settings, engine, metrics, log).step, MAIL_EVERY_S),
         "webhooks": (_webhooks(settings, engine, metrics, log).step, WEBHOOKS_EVERY_S),
         "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
+        "outboxes": (partial(sweep_outboxes, engine), SWEEP_EVERY_S),
     }
     return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
 
