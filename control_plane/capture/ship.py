@@ -2,6 +2,7 @@
 
 A file is removed only when every frame of it is stored, dropped for a reason that is counted, or known already; whoever is killed
 in between does the same again, and the same again changes nothing: parts are named after their file, frames after their request.
+What is whole in a torn file is stored, and the rest goes with it: a tail kept aside would outlive every promise of deletion.
 While the store is away files wait. What was deleted or withdrawn meanwhile is not stored. Knows no HTTP.
 """
 
@@ -28,7 +29,7 @@ from control_plane.metrics import Metrics
 from control_plane.objects import ObjectStore
 from control_plane.sampling import Rules
 from control_plane.usage.request_id import instant_of
-from control_plane.usage.segment import ClaimedSegment, claim, segments
+from control_plane.usage.segment import ClaimedSegment, claim, segments, torn
 
 FEEDBACK_WAIT_S = 120.0  # how long a file is held back for feedback, where it may decide
 
@@ -57,7 +58,7 @@ class Shipper:
     ) -> None:
         self._folder, self._engine, self._objects = folder, engine, objects
         self._rules, self._idle_s, self._log = rules, idle_s, log
-        outcomes = ("stored", "duplicate", "not_sampled", "deleted", "withdrawn", "unreadable")
+        outcomes = ("stored", "duplicate", "not_sampled", "deleted", "withdrawn", "unreadable", "torn")
         self._counts: dict[str, Counter] = {name: metrics.capture_frames.labels(outcome=name) for name in outcomes}
         self._spool_bytes = metrics.capture_spool_bytes
 
@@ -76,10 +77,11 @@ class Shipper:
                 continue
             try:
                 stored += await self._ship(segment)
-                await asyncio.to_thread(segment.discard)
+                await asyncio.to_thread(segment.remove)
             finally:
                 segment.close()
         if self._folder.exists():
+            await asyncio.to_thread(self._remove_torn)
             self._spool_bytes.set(await asyncio.to_thread(waiting_bytes, self._folder))
         idle_s = self._idle_s + (FEEDBACK_WAIT_S if is_waiting else 0)
         for episode in await episodes.idle(self._engine, timedelta(seconds=idle_s)):
@@ -91,12 +93,24 @@ class Shipper:
         if unreadable:
             self._counts["unreadable"].inc(unreadable)
             self._log.warning("captured frames cannot be read", segment=segment.path.name, frames=unreadable)
+        if segment.is_torn:
+            self._tell_torn(segment.path)
         standing = await standing_of(self._engine, samples)
         known = await episodes.known(self._engine, [sample.request_id for sample in samples])
         stored = 0
         for group in grouped(self._wanted(samples, standing, known)):
             stored += await self._store(group, segment.path.stem)
         return stored
+
+    def _remove_torn(self) -> None:
+        """What older releases set aside: its whole frames were stored then."""
+        for path in torn(self._folder):
+            self._tell_torn(path)
+            path.unlink(missing_ok=True)
+
+    def _tell_torn(self, path: Path) -> None:
+        self._counts["torn"].inc()
+        self._log.warning("a torn file of captured frames is removed", segment=path.name)
 
     def _wanted(self, samples: Sequence[Sample], standing: Standing, known: set[UUID]) -> list[Sample]:
         wanted = []
