@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -120,11 +120,13 @@ def migrate() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    only: Annotated[list[str] | None, typer.Option("--only", help="This duty and no other; again for more.")] = None,
+) -> None:
     """Record usage events until told to stop."""
     from control_plane.worker import run_worker  # as above
 
-    run_worker(load_settings())
+    run_worker(load_settings(), only=only or ())
 
 
 @asynccontextmanager
