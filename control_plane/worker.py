@@ -9,8 +9,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 
@@ -35,6 +35,7 @@ from control_plane.keys.verbs import Stores
 from control_plane.logs import adopt_libraries, create_log
 from control_plane.mail.delivery import Delivery
 from control_plane.mail.letters import letterhead_of
+from control_plane.mail.sweep import sweep_outboxes
 from control_plane.mail.transport import transport_of
 from control_plane.metrics import Metrics, create_metrics
 from control_plane.objects import ObjectStore, ObjectStoreAwayError, create_objects
@@ -42,7 +43,7 @@ from control_plane.redis import create_redis
 from control_plane.revenue.duties import CHECK_EVERY_S, FIRST_AFTER_S, REFRESH_EVERY_S, costs_of, keep_revenue
 from control_plane.revenue.truths import HourlyCheck
 from control_plane.sampling import rules_of
-from control_plane.settings import Settings
+from control_plane.settings import Settings, SettingsError
 from control_plane.usage.measure import measure
 from control_plane.usage.nightly import Sources, reconcile_recent
 from control_plane.usage.partitions import days_ahead, ensure_partitions
@@ -56,6 +57,7 @@ from control_plane.watching.duties import looks, serve_metrics
 from control_plane.webhooks.delivery import WebhookDelivery
 
 DRAIN_S = 2.0  # after the signal; what is not finished then stays pending and is read again by the next recorder
+LIMITED_DRAIN_S = 10.0  # of one beside an API process: its last files
 REDIS_TIMEOUT_S = 5.0  # longer than the recorder's blocking read
 STATEMENT_TIMEOUT_S = 30.0
 WATCH_TIMEOUT_S = 5.0  # what takes longer is away, for an operator
@@ -75,6 +77,8 @@ CAPTURE_EVERY_S = 1.0
 SWEEP_EVERY_S = 3600.0
 RETRY_S = 5.0
 
+_NEED_OBJECTS = ("capture", "retention", "watch-objects")  # duties of a service with an object store
+
 Step = Callable[[], Awaitable[object]]
 Duty = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -88,6 +92,7 @@ class Worker:
     engine: AsyncEngine
     spool: Spool
     log: FilteringBoundLogger
+    drain_s: float = DRAIN_S
     other_engines: tuple[AsyncEngine, ...] = ()
     objects: tuple[ObjectStore, ...] = ()
 
@@ -96,7 +101,8 @@ class Worker:
         tasks = [asyncio.create_task(self._endure(name, stop), name=name) for name in self.duties]
         try:
             await stop.wait()
-            await asyncio.wait(tasks, timeout=DRAIN_S)
+            if tasks:
+                await asyncio.wait(tasks, timeout=self.drain_s)
         finally:
             for task in tasks:
                 task.cancel()
@@ -126,12 +132,16 @@ class Repeated:
         self._log = log.bind(duty=name)
         self._is_waiting = False
 
-    async def run_every(self, every_s: float, stop: asyncio.Event, *, first_after_s: float = 0.0) -> None:
-        """Now or a little later, and again that long after each end of it."""
+    async def run_every(
+        self, every_s: float, stop: asyncio.Event, *, first_after_s: float = 0.0, is_last_too: bool = False
+    ) -> None:
+        """Now or a little later, and again that long after each end of it; `is_last_too`: once more when told to stop."""
         await pause(stop, first_after_s)
         while not stop.is_set():
             is_done = await self._attempt()
             await pause(stop, every_s if is_done else min(every_s, RETRY_S))
+        if is_last_too:
+            await self._attempt()
 
     async def run_nightly(self, at: time, stop: asyncio.Event) -> None:
         """Soon after the start, so that its gauges mean something, and then at that time of each UTC day."""
@@ -217,6 +227,7 @@ def _messages(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: Fi
         "mail": (_mail(settings, engine, metrics, log).step, MAIL_EVERY_S),
         "webhooks": (_webhooks(settings, engine, metrics, log).step, WEBHOOKS_EVERY_S),
         "alerts": (_alerts(settings, engine, log).step, ALERTS_EVERY_S),
+        "outboxes": (partial(sweep_outboxes, engine), SWEEP_EVERY_S),
     }
     return {name: partial(Repeated(step, name=name, log=log).run_every, every_s) for name, (step, every_s) in steps.items()}
 
@@ -270,7 +281,8 @@ def _keeping(
     )
     sweeper = Sweeper(engine=engine, objects=objects, metrics=metrics, log=log)
     return {
-        "capture": partial(Repeated(shipper.step, name="capture", log=log).run_every, CAPTURE_EVERY_S),
+        # Told to stop, once more: the API process beside it may have just sealed its last file.
+        "capture": partial(Repeated(shipper.step, name="capture", log=log).run_every, CAPTURE_EVERY_S, is_last_too=True),
         "retention": partial(
             Repeated(sweeper.step, name="retention", log=log).run_every, SWEEP_EVERY_S, first_after_s=FIRST_AFTER_S
         ),
@@ -316,11 +328,27 @@ def _mail(settings: Settings, engine: AsyncEngine, metrics: Metrics, log: Filter
     )
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, *, only: Sequence[str] = ()) -> None:
     """Runs a worker in this process until it is told to stop. Synchronous: it owns its event loop."""
     worker = create_worker(settings)
+    if only:
+        worker = limited_to(only, worker)
     adopt_libraries(worker.log, settings.log_level)
     asyncio.run(_run_until_signal(worker))
+
+
+def limited_to(only: Sequence[str], worker: Worker) -> Worker:
+    """One that does these duties and answers `/metrics`: for files that no worker elsewhere can see.
+
+    Without an object store there is nothing to ship, and it waits. Raises SettingsError naming a duty that there is not.
+    """
+    unknown = set(only) - {*worker.duties, *_NEED_OBJECTS}
+    if unknown:
+        raise SettingsError(
+            f"--only: there is no duty {', '.join(sorted(unknown))}; there are {', '.join(sorted(worker.duties))}"
+        )
+    duties = {name: duty for name, duty in worker.duties.items() if name in {*only, "metrics"}}
+    return replace(worker, duties=duties, drain_s=LIMITED_DRAIN_S)
 
 
 async def _run_until_signal(worker: Worker) -> None:

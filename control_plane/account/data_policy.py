@@ -1,7 +1,7 @@
 """The data policy over HTTP: a customer sees and changes their own, operators anyone's. The verbs are `customers.verbs`'.
 
-A key that keeps less than its customer, a test key and a scoped one may look and not change: none of them can open what it may
-not use. A customer opts in to training here themselves, with the name of who agreed.
+A key with a data policy of its own, a test key and a scoped one may look and not change: none of them can open what it may not
+use, also where it keeps as much as its customer today. A customer opts in to training here themselves, with who agreed.
 """
 
 from datetime import datetime
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import select
 
+from control_plane.account.keys import own_key
 from control_plane.customers.data_policy import NewDataPolicy
 from control_plane.customers.tables import data_consents
 from control_plane.customers.verbs import CustomerSummary, set_data_policy, show_customer
@@ -64,9 +65,8 @@ async def show_own(by: Principal, call: Call) -> DataPolicyReport:
 async def change_own(by: Principal, call: Call, *, body: DataPolicyWish) -> DataPolicyReport:
     """From the next request on, in every process within a second."""
     require_unrestricted(by)
-    customer = await show_customer(call.stores.engine, by.customer_id)
-    if by.data.policy is not customer.data_policy:
-        raise ApiError("key_restricted", "A key that keeps less than its customer cannot change what is kept.")
+    if (await own_key(call, by)).data_policy is not None:
+        raise ApiError("key_restricted", "A key with a data policy of its own cannot change what is kept of its customer's.")
     return await _change(call, by.customer_id, body)
 
 

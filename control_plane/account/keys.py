@@ -136,14 +136,14 @@ async def list_own(by: Principal, call: Call) -> Keys:
 async def create_own(by: Principal, call: Call, *, body: KeyWish) -> IssuedReport:
     """One more key, never stronger than the one that asks."""
     require_unrestricted(by)
-    mine = await _mine(call, by)
+    mine = await own_key(call, by)
     return _issued(await create_key(call.stores, by.customer_id, _within(mine, body.as_new())))
 
 
 async def rotate_own(by: Principal, call: Call, *, body: RotationWish) -> RotatedReport:
     """A new key like the old one; both work during the overlap."""
     require_unrestricted(by)
-    key_id, mine = call.id("key", "key"), await _mine(call, by)
+    key_id, mine = call.id("key", "key"), await own_key(call, by)
     if mine.expires_at is not None or ((mine.per_minute or mine.allowed_ips or mine.data_policy) and key_id != mine.id):
         raise ApiError(
             "key_restricted", "A key with an end, a cap, an allow list or a data policy cannot rotate into one that may do more."
@@ -210,7 +210,8 @@ async def _rotate(call: Call, key_id: UUID, body: RotationWish, *, customer_id: 
     return RotatedReport(new=_told(rotated.key, is_announced=rotated.is_announced), old=key_report(rotated.old))
 
 
-async def _mine(call: Call, by: Principal) -> KeySummary:
+async def own_key(call: Call, by: Principal) -> KeySummary:
+    """The key that asks, as it is stored now."""
     keys = await list_keys(call.stores.engine, by.customer_id)
     mine = next((key for key in keys if key.id == by.key_id), None)
     if mine is None:

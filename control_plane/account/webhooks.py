@@ -3,6 +3,7 @@
 A key for some robots or models, and a test key, may look but change nothing. An address is checked before anything is stored.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from control_plane.webhooks.verbs import (
     change_endpoint,
     create_endpoint,
     delete_endpoint,
+    list_attempts,
     list_deliveries,
     list_endpoints,
     replay_delivery,
@@ -106,6 +108,21 @@ class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One try. `error` says what went wrong where the receiver did not answer."""
+
+    at: datetime
+    status_code: int | None
+    error: str | None
+    duration_ms: int
+
+
+class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+    """Every attempt at one delivery, oldest first, those before a replay too."""
+
+    attempts: tuple[AttemptReport, ...]
+
+
 async def list_own(by: Principal, call: Call) -> Webhooks:
     """The customer's addresses."""
     return Webhooks(webhooks=tuple(map(_report, await list_endpoints(call.stores.engine, by.customer_id))))
@@ -154,6 +171,11 @@ async def list_own_deliveries(by: Principal, call: Call, *, query: DeliveryQuery
     return await _deliveries(call, query, DeliveryFilter(customer_id=by.customer_id))
 
 
+async def list_own_attempts(by: Principal, call: Call) -> Attempts:
+    """What happened at each try."""
+    return _attempts(await list_attempts(call.stores.engine, call.id("delivery", "whd"), customer_id=by.customer_id))
+
+
 async def replay_own(by: Principal, call: Call) -> DeliveryReport:
     """The same message again, with the same id."""
     require_unrestricted(by)
@@ -163,6 +185,11 @@ async def replay_own(by: Principal, call: Call) -> DeliveryReport:
 async def list_all_deliveries(by: Viewer, call: Call, *, query: DeliveryQuery) -> Page[DeliveryReport]:  # noqa: ARG001 -- its role
     """Of all customers, newest first."""
     return await _deliveries(call, query, DeliveryFilter())
+
+
+async def list_any_attempts(by: Viewer, call: Call) -> Attempts:  # noqa: ARG001 -- its role
+    """What happened at each try."""
+    return _attempts(await list_attempts(call.stores.engine, call.id("delivery", "whd")))
 
 
 async def replay_any(by: Support, call: Call) -> DeliveryReport:  # noqa: ARG001 -- its role
@@ -205,6 +232,14 @@ def _delivery(row: Row[Any]) -> DeliveryReport:
     )
 
 
+def _attempts(rows: Sequence[Row[Any]]) -> Attempts:
+    return Attempts(
+        attempts=tuple(
+            AttemptReport(at=row.at, status_code=row.status_code, error=row.error, duration_ms=row.duration_ms) for row in rows
+        )
+    )
+
+
 def _endpoint(method: str, path: str, name: str, summary: str, **more: Any) -> Endpoint:
     return Endpoint(method=method, path=path, name=name, summary=summary, **more)
 
@@ -227,6 +262,7 @@ _DELIVERY = {
     "delivered_at": None,
     "created_at": _AT,
 }
+_ATTEMPTS = {"attempts": [{"at": _AT, "status_code": None, "error": "no answer within 15 s", "duration_ms": 15003}]}
 _PAGE = {"data": [_DELIVERY], "next_cursor": None}
 _AGAIN = {**_DELIVERY, "status": "waiting", "attempts": 0, "next_attempt_at": _AT}
 _OWN, _ONE, _REFUSED = "/v1/webhooks", "/v1/webhooks/{webhook}", ("key_restricted",)
@@ -283,6 +319,14 @@ OWN_ENDPOINTS = (
         answer_example=_PAGE,
     ),
     _endpoint(
+        "GET",
+        "/v1/webhook-deliveries/{delivery}/attempts",
+        "list_webhook_attempts",
+        "What happened at each try of a delivery",
+        serve=list_own_attempts,
+        answer_example=_ATTEMPTS,
+    ),
+    _endpoint(
         "POST",
         "/v1/webhook-deliveries/{delivery}/replay",
         "replay_webhook_delivery",
@@ -300,6 +344,14 @@ OPERATOR_ENDPOINTS = (
         "What was sent to customers' webhooks, newest first",
         serve=list_all_deliveries,
         answer_example=_PAGE,
+    ),
+    _endpoint(
+        "GET",
+        "/admin/v1/webhook-deliveries/{delivery}/attempts",
+        "list_any_webhook_attempts",
+        "What happened at each try of a delivery",
+        serve=list_any_attempts,
+        answer_example=_ATTEMPTS,
     ),
     _endpoint(
         "POST",

@@ -5,6 +5,7 @@ server that it is to recover, from where, and up to when.
 """
 
 import asyncio
+import contextlib
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +13,16 @@ from pathlib import Path
 from control_plane.backups.dump import Source, only_one
 from control_plane.backups.facts import read_place
 from control_plane.backups.manifest import Kind, Manifest, begin
+from control_plane.backups.places import chosen
 from control_plane.backups.programs import feed, pieces_of, place_of_database, program
 from control_plane.backups.restore import RestoreRefusedError
-from control_plane.backups.store import Vault
+from control_plane.backups.sealing import DamagedBackupError
+from control_plane.backups.store import NoSuchBackupError, Vault
 from control_plane.backups.wal import forget_before
 
-KEPT = 2  # and the log from the older one's beginning
+KEPT = (
+    2  # of this server, and its log from the older one's beginning; those of another life of it stay until somebody removes them
+)
 
 NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
 
@@ -35,12 +40,32 @@ async def make_base(source: Source, vault: Vault, *, user: str, password: str | 
     argv = (program(source.programs, "pg_basebackup"), "--pgdata=-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast")
     async with only_one(source.database_url) as connection:
         await vault.sweep()
-        begun, facts = begin(Kind.BASE), await read_place(connection)
+        begun, facts = begin(Kind.BASE, owner=vault.owner), await read_place(connection)
         async with aclosing(pieces_of((*argv, "--no-password", f"--label={begun.id}"), place)) as pieces:
             written = await vault.write(begun.id, pieces)
         manifest = await vault.finish(begun, facts, written)
-        await _thin_out(vault)
+        await _thin_out(vault, facts.server)
     return manifest
+
+
+async def base_for(vault: Vault, backup: str, until: datetime | None) -> Manifest:
+    """That base backup, or the newest from which the log leads to `until`. Raises NoSuchBackupError, RestoreRefusedError."""
+    if until is not None and until > datetime.now(UTC):
+        raise RestoreRefusedError(f"{_told(until)} has not come yet")
+    if backup != "newest" or until is None:
+        manifest = await chosen(vault, backup, kind=Kind.BASE)
+        if until is not None and manifest.ended_at > until:
+            raise RestoreRefusedError(
+                f"{manifest.id} ended at {_told(manifest.ended_at)}, after {_told(until)}: an older one is needed"
+            )
+        return manifest
+    for name in reversed(await _bases(vault)):
+        manifest = await vault.manifest(name)
+        if manifest.ended_at <= until:
+            return manifest
+    raise NoSuchBackupError(
+        f"there is no base backup that had ended by {_told(until)}; `vlaapi backup list` shows which there are"
+    )
 
 
 async def unpack_base(manifest: Manifest, vault: Vault, *, into: Path, fetch_command: str, until: datetime | None) -> None:
@@ -69,12 +94,22 @@ def _tell_server(into: Path, backup_id: str, fetch_command: str, until: datetime
     (into / "recovery.signal").touch(mode=0o600)  # last: a server must not start from half a folder as if it were whole
 
 
-async def _thin_out(vault: Vault) -> None:
-    bases = [name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-")]
-    for old in bases[:-KEPT]:
-        await vault.remove(old)
-    oldest = next(name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-"))
-    await forget_before(vault, (await vault.manifest(oldest)).facts.wal_file)
+async def _bases(vault: Vault) -> list[str]:
+    return [name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-")]
+
+
+async def _thin_out(vault: Vault, server: str) -> None:
+    ours = list[Manifest]()
+    for name in await _bases(vault):
+        with contextlib.suppress(DamagedBackupError):  # a name from before names held an owner: another's, and left alone
+            ours += [manifest] if (manifest := await vault.manifest(name)).facts.server == server else []
+    for old in ours[:-KEPT]:
+        await vault.remove(old.id)
+    await forget_before(vault, server, ours[-KEPT:][0].facts.wal_file)
+
+
+def _told(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _quoted(value: str) -> str:

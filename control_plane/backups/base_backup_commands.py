@@ -11,10 +11,10 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from control_plane.backups.base_backup import NO_SUCH_FILE, make_base, recovery_command, unpack_base
+from control_plane.backups.base_backup import NO_SUCH_FILE, base_for, make_base, recovery_command, unpack_base
 from control_plane.backups.dump import Source
-from control_plane.backups.manifest import Kind, Manifest
-from control_plane.backups.places import Places, chosen
+from control_plane.backups.manifest import Manifest
+from control_plane.backups.places import Places
 from control_plane.backups.store import Vault
 from control_plane.backups.wal import NoSuchLogFileError, fetch, push
 
@@ -57,7 +57,7 @@ def _add_base(commands: typer.Typer, places: Callable[[], Places], done: Done) -
         there = places()
 
         async def unpack(vault: Vault) -> Manifest:
-            manifest = await chosen(vault, backup, kind=Kind.BASE)
+            manifest = await base_for(vault, backup, at)
             command = recovery_command(f"{_ourselves()} backup wal-fetch")
             await unpack_base(manifest, vault, into=into, fetch_command=command, until=at)
             return manifest

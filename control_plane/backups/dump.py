@@ -37,7 +37,7 @@ async def dump(source: Source, vault: Vault) -> Manifest:
     """The backup, complete. Raises BackupRunningError, ProgramError, DatabaseAwayError, ObjectStoreAwayError."""
     async with only_one(source.database_url) as connection:
         await vault.sweep()
-        begun = begin(Kind.DATABASE)
+        begun = begin(Kind.DATABASE, owner=vault.owner)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
             facts = await read_facts(connection)

@@ -74,7 +74,11 @@ class BackupDuty:
             self.log.warning("nothing is removed for a backup of an empty database", id=made.id)
             return
         for old in unwanted(await self.vault.ids(), self.plan.keep):
-            await self.vault.remove(old)
+            try:
+                await self.vault.remove(old)
+            except DamagedBackupError as error:
+                self.log.warning("backup left alone", detail=str(error))
+                continue
             outcomes.labels("removed").inc()
             self.log.info("backup removed", id=old)
 

@@ -39,6 +39,7 @@ async def read_place(connection: "asyncpg.Connection") -> Facts:
         server_version=await connection.fetchval("SHOW server_version"),
         wal_position=await connection.fetchval("SELECT pg_current_wal_lsn()::text"),
         wal_file=await connection.fetchval("SELECT pg_walfile_name(pg_current_wal_lsn())"),
+        server=await connection.fetchval("SELECT system_identifier::text FROM pg_control_system()"),
     )
 
 

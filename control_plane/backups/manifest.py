@@ -2,9 +2,10 @@
 
     backups/manifests/<id>.json     signed; a listing of this folder is the list of backups
     backups/parts/<id>/<number>     sealed parts of one stream
-    backups/wal/<segment>           sealed files of the write-ahead log
+    backups/wal/<server>/<file>     sealed files of one server's write-ahead log
 
-Knows no store and no database.
+A backup's name holds the name of the key it is sealed with: services that share a bucket know their own by it, also before there
+is a manifest. Knows no store and no database.
 """
 
 import secrets
@@ -49,6 +50,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     server_version: str
     wal_position: str
     wal_file: str = ""  # of a base backup: the file of the log in which it begins
+    server: str = (
+        ""  # of a base backup: PostgreSQL's own name for this life of the server; a server that is set up anew has another
+    )
     schema_revision: str | None = None
     rows: dict[str, int] = {}
     ledger: list[LedgerSum] = []
@@ -88,15 +92,21 @@ class Begun:
     at: datetime
 
 
-def begin(kind: Kind) -> Begun:
+def begin(kind: Kind, *, owner: str) -> Begun:
     """One that begins now."""
     now = datetime.now(UTC)
-    return Begun(id=new_id(kind, now), kind=kind, at=now)
+    return Begun(id=new_id(kind, now, owner=owner), kind=kind, at=now)
 
 
-def new_id(kind: Kind, now: datetime) -> str:
-    """A name that sorts by time and is never used twice."""
-    return f"{kind}-{now:{_INSTANT}}-{secrets.token_hex(8)}"
+def new_id(kind: Kind, now: datetime, *, owner: str) -> str:
+    """A name that sorts by time and is never used twice. `owner` is the name of the key."""
+    return f"{kind}-{now:{_INSTANT}}-{owner}-{secrets.token_hex(8)}"
+
+
+def owner_of(backup_id: str) -> str | None:
+    """The name of the key in it; None for names from before they held one."""
+    words = backup_id.split("-")
+    return words[2] if len(words) == 4 else None
 
 
 def began_at(backup_id: str) -> datetime | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from control_plane.backups.dump import STATEMENT_TIMEOUT_S
-from control_plane.backups.manifest import Kind, Manifest
+from control_plane.backups.manifest import Kind, Manifest, owner_of
 from control_plane.backups.store import NoSuchBackupError, Vault
 from control_plane.db import connect
 from control_plane.objects import create_objects
@@ -40,7 +40,9 @@ async def chosen(vault: Vault, backup: str, *, kind: Kind = Kind.DATABASE) -> Ma
         return await vault.manifest(backup)
     ids = [name for name in await vault.ids() if name.startswith(f"{kind}-")]
     if not ids:
-        raise NoSuchBackupError("there is no backup yet")
+        others = sorted({str(owner_of(name)) for name in await vault.all_ids()} - {vault.owner, "None"})
+        there = f", only of {', '.join(others)}" if others else ""
+        raise NoSuchBackupError(f"there is no backup yet made with the key {vault.owner} (VLA_BACKUP_KEY){there}")
     return await vault.manifest(ids[-1])
 
 

@@ -1,7 +1,7 @@
 """Backups as they lie in the object store: streams written and read part by part, manifests, what is there, what goes.
 
-One part is in memory at a time. A backup that was cut short has parts and no manifest; `sweep` removes those. Errors of the store
-(ObjectStoreAwayError) pass through.
+One part is in memory at a time. A backup that was cut short has parts and no manifest; `sweep` removes those. What another key
+sealed belongs to another service: it is listed and never removed. Errors of the store (ObjectStoreAwayError) pass through.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from control_plane.backups.manifest import (
     decode,
     encode,
     manifest_key,
+    owner_of,
     part_key,
 )
 from control_plane.backups.sealing import DamagedBackupError, key_id, seal_of
@@ -46,6 +47,11 @@ class Vault:
 
     objects: ObjectStore
     key: bytes = field(repr=False)
+
+    @property
+    def owner(self) -> str:
+        """What its own backups are told by."""
+        return key_id(self.key)
 
     async def write(self, backup_id: str, pieces: AsyncIterator[bytes]) -> Written:
         """Each piece becomes a part. What `pieces` raises passes through, and there is then no last part."""
@@ -89,7 +95,7 @@ class Vault:
             kind=begun.kind,
             began_at=begun.at,
             ended_at=datetime.now(UTC),
-            key_id=key_id(self.key),
+            key_id=self.owner,
             facts=facts,
             sha256=written.sha256,
             size_bytes=written.size_bytes,
@@ -113,24 +119,32 @@ class Vault:
             raise NoSuchBackupError(f"there is no backup {backup_id!r}; `vlaapi backup list` shows which there are") from None
         return decode(data, backup_key=self.key, backup_id=backup_id)
 
-    async def ids(self) -> list[str]:
-        """Every backup, oldest first, by name only: reads no manifest and needs no key."""
+    async def all_ids(self) -> list[str]:
+        """Every backup, whoever made it, oldest first, by name only: reads no manifest."""
         found = await self.objects.find(MANIFESTS)
         names = [stored.key.removeprefix(MANIFESTS).removesuffix(".json") for stored in found]
         return sorted((name for name in names if began_at(name) is not None), key=_age_key)
 
+    async def ids(self) -> list[str]:
+        """Those that may be our own: a name from before names held an owner is somebody's until its manifest is read."""
+        return [name for name in await self.all_ids() if owner_of(name) in {self.owner, None}]
+
     async def remove(self, backup_id: str) -> None:
-        """First the manifest: what is left when this is cut short is no backup, and the next sweep takes it."""
+        """First the manifest: what is left when this is cut short is no backup, and the next sweep takes it.
+
+        Raises DamagedBackupError for what another key signed, and NoSuchBackupError.
+        """
+        await self.manifest(backup_id)
         await self.objects.remove([manifest_key(backup_id)])
         await self.objects.remove([stored.key for stored in await self.objects.find(f"{PARTS}{backup_id}/")])
 
     async def sweep(self) -> Sequence[str]:
-        """Removes parts that belong to no backup. Call while nobody else writes one. Returns the names."""
-        there = set(await self.ids())
+        """Removes own parts that belong to no backup. Call while nobody else writes one with this key. Returns the names."""
+        there = set(await self.all_ids())
         stray: dict[str, list[str]] = {}
         for stored in await self.objects.find(PARTS):
             name = stored.key.removeprefix(PARTS).partition("/")[0]
-            if name not in there:
+            if name not in there and owner_of(name) == self.owner:
                 stray.setdefault(name, []).append(stored.key)
         for keys in stray.values():
             await self.objects.remove(keys)

@@ -1,12 +1,14 @@
 """The write-ahead log in the store, file by file, as PostgreSQL hands it over and asks for it back.
 
-What has been sent under a name stays: the same file again is no fault (PostgreSQL repeats itself after a crash), another one is.
-Each file is sealed under a salt of its own, because its name may come again in another life of the server.
+Each server has a folder: one that is set up anew counts its files from the beginning again. Whose a file is, the data folder
+around it says (PostgreSQL's system identifier), so neither direction can take the wrong one. What has been sent under a name
+stays: the same file again is no fault (PostgreSQL repeats itself after a crash), another one is. Each has a salt of its own.
 """
 
 import asyncio
 import re
 import secrets
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from control_plane.objects import NoSuchObjectError, ObjectStoreAwayError
 
 _NAME = re.compile(r"[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)")
 _SALT_BYTES = 16
+_CONTROL_FILE = Path("global") / "pg_control"
+_IDENTIFIER_BYTES = 8  # how that file begins, in every version of PostgreSQL
 _STARTS_WITHIN_S = 60  # after a reboot the store may come later than the server that recovers from it
 
 
@@ -28,58 +32,69 @@ class NoSuchLogFileError(LogFileError):
     """The store has no file of that name: for a server that recovers, the end of the log."""
 
 
+def server_around(file: Path) -> str:
+    """The server in whose pg_wal that file lies or shall lie, as pg_control_system() names it. Raises LogFileError."""
+    control = file.parent.parent / _CONTROL_FILE
+    try:
+        with control.open("rb") as opened:
+            return str(int.from_bytes(opened.read(_IDENTIFIER_BYTES), sys.byteorder, signed=True))  # as SQL has it
+    except OSError as error:
+        raise LogFileError(f"{file}: is not in the data folder of a PostgreSQL ({control}: {error.strerror})") from None
+
+
 async def push(vault: Vault, path: Path) -> None:
     """Keeps it. Raises LogFileError; returns only when the store has it."""
-    name, data = _checked(path.name), await asyncio.to_thread(path.read_bytes)
+    where, data = f"{server_around(path)}/{_checked(path.name)}", await asyncio.to_thread(path.read_bytes)
     try:
-        there = await _read(vault, name)
+        there = await _read(vault, where)
     except NoSuchLogFileError:
         salt = secrets.token_bytes(_SALT_BYTES)
-        sealed = await asyncio.to_thread(_seal(vault, name, salt).close, data, number=0, is_last=True)
-        await vault.objects.put(f"{WAL}{name}", salt + sealed)
+        sealed = await asyncio.to_thread(_seal(vault, where, salt).close, data, number=0, is_last=True)
+        await vault.objects.put(f"{WAL}{where}", salt + sealed)
         return
     if there != data:
-        raise LogFileError(f"{name}: the store has another file of that name; is its bucket another server's?")
+        raise LogFileError(f"{where}: the store has another file of that name; does a copy of this server run elsewhere?")
 
 
 async def fetch(vault: Vault, name: str, path: Path) -> None:
     """Gives it back, whole or not at all; waits for a store that is starting. Raises NoSuchLogFileError, DamagedBackupError."""
-    data = await _read_patiently(vault, _checked(name))
+    data = await _read_patiently(vault, f"{server_around(path)}/{_checked(name)}")
     aside = path.with_name(f"{path.name}.fetched")
     await asyncio.to_thread(aside.write_bytes, data)
     await asyncio.to_thread(aside.replace, path)
 
 
-async def forget_before(vault: Vault, first_needed: str) -> Sequence[str]:
-    """Removes files that no kept base backup needs. `first_needed` is the file in which the oldest of those begins."""
-    names = [stored.key.removeprefix(WAL) for stored in await vault.objects.find(WAL)]
+async def forget_before(vault: Vault, server: str, first_needed: str) -> Sequence[str]:
+    """Removes files of that server's log that no kept base backup needs. In `first_needed` the oldest of those begins."""
+    folder = f"{WAL}{server}/"
+    names = [stored.key.removeprefix(folder) for stored in await vault.objects.find(folder)]
     old = [name for name in names if _place(name) is not None and (_place(name) or "") < first_needed[8:24]]
     if old:
-        await vault.objects.remove([f"{WAL}{name}" for name in old])
+        await vault.objects.remove([f"{folder}{name}" for name in old])
     return old
 
 
-async def _read_patiently(vault: Vault, name: str) -> bytes:
+async def _read_patiently(vault: Vault, where: str) -> bytes:
     for _ in range(_STARTS_WITHIN_S):
         try:
-            return await _read(vault, name)
+            return await _read(vault, where)
         except ObjectStoreAwayError:
             await asyncio.sleep(1)
-    return await _read(vault, name)
+    return await _read(vault, where)
 
 
-async def _read(vault: Vault, name: str) -> bytes:
+async def _read(vault: Vault, where: str) -> bytes:
     try:
-        kept = await vault.objects.get(f"{WAL}{name}")
+        kept = await vault.objects.get(f"{WAL}{where}")
     except NoSuchObjectError:
-        raise NoSuchLogFileError(f"{name}: is not in the store") from None
+        raise NoSuchLogFileError(f"{where}: is not in the store") from None
     if len(kept) <= _SALT_BYTES:
-        raise DamagedBackupError(f"{name}: is cut short")
-    return await asyncio.to_thread(_seal(vault, name, kept[:_SALT_BYTES]).open, kept[_SALT_BYTES:], number=0, is_last=True)
+        raise DamagedBackupError(f"{where}: is cut short")
+    return await asyncio.to_thread(_seal(vault, where, kept[:_SALT_BYTES]).open, kept[_SALT_BYTES:], number=0, is_last=True)
 
 
-def _seal(vault: Vault, name: str, salt: bytes) -> Seal:
-    return seal_of(vault.key, f"log {name} {salt.hex()}")
+def _seal(vault: Vault, where: str, salt: bytes) -> Seal:
+    return seal_of(vault.key, f"log {where} {salt.hex()}")
 
 
 def _place(name: str) -> str | None:

@@ -17,12 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.audit.record import By, Change, record
 from control_plane.capture.erase import erase_episode, erase_frame
+from control_plane.capture.letters import event_in, forget_letters, letters_of
 from control_plane.capture.part import ROOT, org_of
 from control_plane.capture.tables import captured_episodes, captured_frames, data_deletions, feedback
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.objects import ObjectStore
+from control_plane.usage import forgotten
 from control_plane.usage.request_id import instant_of, public_form
 from control_plane.usage.stream import STREAM
 
@@ -96,10 +98,14 @@ async def customer_of(engine: AsyncEngine, request_id: UUID) -> UUID:
 async def delete(places: Places, wanted: Wanted) -> Proof:
     """Removes it all and proves it. Again is harmless. Raises ObjectStoreAwayError, DatabaseAwayError: then run it again."""
     asked, asked_at = await _ask(places, wanted)
+    with database_errors():
+        async with places.engine.begin() as connection:
+            await forgotten.pass_gates(connection)
     episodes, objects = await _erase_captured(places, wanted)
     with database_errors():
         async with places.engine.begin() as connection:
             log_rows = await _forget_log(connection, wanted, asked_at)
+            log_rows += await forget_letters(connection, wanted.customer_id, session=wanted.session_id, request=wanted.request_id)
             said = (await connection.execute(feedback.delete().where(_feedback_of(wanted)))).rowcount
             members = await connection.scalar(_MEMBERS, {"customer": wanted.customer_id, "since": asked_at})
     left = tuple([finding async for finding in _left(places, wanted, asked_at)])
@@ -204,7 +210,10 @@ async def _left(places: Places, wanted: Wanted, asked_at: datetime) -> Any:
             said = await connection.scalar(select(func.count()).select_from(feedback).where(_feedback_of(wanted)))
             episodes = await _episodes(places.engine, wanted) if wanted.request_id is None else []
             frames = await connection.scalar(_frames_of(wanted)) if wanted.request_id is not None else 0
-    for count, what in ((rows, "rows of the log"), (said, "feedback"), (len(episodes), "episodes"), (frames, "frames")):
+            letters = [payload for payload in await letters_of(connection, wanted.customer_id) if event_in(payload) is None]
+    unread = (len(letters), "usage events that this release cannot read (`vlaapi usage dead-letters`)")
+    found = ((rows, "rows of the log"), (said, "feedback"), (len(episodes), "episodes"), (frames, "frames"), unread)
+    for count, what in found:
         if count:
             yield f"{count} {what}"
     if places.objects is not None and wanted.session_id is None and wanted.request_id is None:
@@ -227,7 +236,7 @@ async def _is_behind(redis: Redis, asked_at: datetime) -> bool:
 
 
 async def _remarks(places: Places, wanted: Wanted) -> tuple[str, ...]:
-    query = text("SELECT count(*) FROM usage_archive WHERE dropped_at IS NOT NULL")
+    query = text("SELECT count(*) FROM usage_archive")
     with database_errors():
         async with places.engine.connect() as connection:
             days = await connection.scalar(query)

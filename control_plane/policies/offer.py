@@ -67,6 +67,15 @@ class Offer:
         disabled = self._known().disabled
         return tuple(version for version in self.catalogue.versions[name] if (name, version) not in disabled)
 
+    def switched_on(self) -> tuple[ServedPolicy, ...]:
+        """All versions that are served to anybody: what an operator has switched off is nobody's, and need not answer."""
+        standing, everything = self.standing, self.catalogue.everything()
+        if standing is None:
+            return everything
+        return tuple(
+            one for one in everything if standing.of(one.name).is_enabled and (one.name, one.version) not in standing.disabled
+        )
+
     def _known(self) -> Standing:
         if self.standing is None:
             message = "It cannot be said at present which models this account may use."

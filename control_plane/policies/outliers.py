@@ -15,7 +15,8 @@ from time import monotonic
 
 from structlog.typing import FilteringBoundLogger
 
-from control_plane.policies.catalogue import Catalogue, ServedPolicy
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.policies.offer import Offer
 from control_plane.policies.tensors import WrongAnswer, action_of, canary_call
 from control_plane.replicas import Replica, Replicas, Served
 from control_plane.triton import TritonError, TritonFault
@@ -61,13 +62,13 @@ class Outliers:
         self,
         *,
         replicas: Replicas,
-        catalogue: Catalogue,
+        offer: Offer,
         log: FilteringBoundLogger,
         ejected: Callable[[str, str], None] = lambda *_: None,
         every_s: float = _EVERY_S,
     ) -> None:
         self._replicas = replicas
-        self._catalogue = catalogue
+        self._offer = offer
         self._log = log
         self._ejected = ejected
         self._every_s = every_s
@@ -97,7 +98,7 @@ class Outliers:
         """One round: every policy at every replica that is due, then the judgement."""
         self._rounds += 1
         found: dict[str, list[Finding]] = {}
-        for policy in self._catalogue.everything():
+        for policy in self._offer.switched_on():
             due = [replica for replica in self._replicas.all if self._is_due(replica, policy)]
             findings = await asyncio.gather(*(self._ask(replica, policy) for replica in due))
             compared = compare({replica.address: finding for replica, finding in zip(due, findings, strict=True)})

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from time import monotonic
 
-from control_plane.policies.catalogue import Catalogue, ServedPolicy
+from control_plane.policies.catalogue import ServedPolicy
+from control_plane.policies.offer import Offer
 from control_plane.policies.tensors import WrongAnswer, action_of, canary_call
 from control_plane.triton import Triton, TritonError
 
@@ -24,9 +25,9 @@ class PolicyState(StrEnum):
 class Canary:
     """Sends each policy one observation of zeros and looks at the shape of what comes back."""
 
-    def __init__(self, *, triton: Triton, catalogue: Catalogue, timeout_s: float = 2.0, fresh_s: float = 1.0) -> None:
+    def __init__(self, *, triton: Triton, offer: Offer, timeout_s: float = 2.0, fresh_s: float = 1.0) -> None:
         self._triton = triton
-        self._catalogue = catalogue
+        self._offer = offer
         self._timeout_s = timeout_s
         self._fresh_s = fresh_s
         self._lock = asyncio.Lock()
@@ -34,10 +35,10 @@ class Canary:
         self._asked_at = -fresh_s
 
     async def states(self) -> Mapping[str, PolicyState]:
-        """The state of every policy version, by its name in Triton, at most `fresh_s` old. Never raises."""
+        """The state of every policy version that is switched on, by its name in Triton, at most `fresh_s` old. Never raises."""
         async with self._lock:
-            if monotonic() - self._asked_at >= self._fresh_s:
-                policies = self._catalogue.everything()
+            policies = self._offer.switched_on()
+            if monotonic() - self._asked_at >= self._fresh_s or {policy.model for policy in policies} != self._states.keys():
                 found = await asyncio.gather(*(self._state(policy) for policy in policies))
                 self._states = {policy.model: state for policy, state in zip(policies, found, strict=True)}
                 self._asked_at = monotonic()

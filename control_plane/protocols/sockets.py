@@ -33,6 +33,7 @@ from safety.wire import fallback_json
 METHOD = "WEBSOCKET"
 REFUSED = "refused"
 IDLE, POLICY_VIOLATION = 1001, 1008  # RFC 6455 §7.4.1
+_REPLACED = "this process is being replaced: connect again"
 RESTARTING = 1012  # of the same registry: come again, another process answers
 _SOCKETS_PER_PLACE = 4  # a customer may keep this many sockets open per process for each request they may have in flight
 
@@ -162,7 +163,7 @@ class _Conversation:
     send: Send
     lanes: dict[str, _Lane] = field(default_factory=dict)
     is_closed: bool = False
-    farewell: "asyncio.Task[None] | None" = None  # kept, or it would be collected before it is said
+    farewell: "list[asyncio.Task[None]]" = field(default_factory=list)  # kept, or it would be collected before it is said
 
     async def run(self, receive: Receive) -> None:
         """Until the caller goes, is silent too long, or may not speak any more."""
@@ -219,12 +220,16 @@ class _Conversation:
 
     def _next(self, name: str) -> None:
         waiting = self.lanes.pop(name).waiting
-        if self.door.register.drain.has_begun:
-            self._leave()
-        if waiting is not None and not self.is_closed:
-            self._start(waiting)
-        elif waiting is not None:
+        is_leaving = self.door.register.drain.has_begun
+        if waiting is not None and self.is_closed:
             self._report(waiting, None, outcome=CLIENT_GONE)
+        elif waiting is not None and is_leaving:  # who sends faster than we answer would keep this process for ever
+            refusal = ApiError("overloaded", f"{_REPLACED}.", retry_after_ms=100)
+            self.farewell.append(asyncio.create_task(self._refuse(waiting, refusal)))
+        elif waiting is not None:
+            self._start(waiting)
+        if is_leaving:
+            self._leave()
 
     async def _answer(self, frame: Frame) -> None:
         """One request from its admission to its reply; reported also when it is cancelled."""
@@ -267,7 +272,11 @@ class _Conversation:
         """This process is being replaced: once what is worked on is answered, the caller is sent to another one."""
         if not self.lanes and not self.is_closed:
             self.is_closed = True
-            self.farewell = asyncio.create_task(self._say_close(RESTARTING, "this process is being replaced: connect again"))
+            self.farewell.append(asyncio.create_task(self._part(tuple(self.farewell))))
+
+    async def _part(self, refusals: "tuple[asyncio.Task[None], ...]") -> None:
+        await asyncio.gather(*refusals, return_exceptions=True)
+        await self._say_close(RESTARTING, _REPLACED)
 
     async def _say_close(self, code: int, reason: str) -> None:
         with suppress(OSError):

@@ -19,7 +19,7 @@ from control_plane.settings import Settings
 from control_plane.watching.certificate import expires_at_s
 from control_plane.watching.customers import CustomerWatch
 from control_plane.watching.dead import count_dead
-from control_plane.watching.stores import StoreWatch, look_at_objects
+from control_plane.watching.stores import StoreWatch, look_at_disk, look_at_objects
 
 _OBJECTS_TIMEOUT_S = 5.0
 
@@ -35,10 +35,11 @@ class Look:
 def looks(settings: Settings, engine: AsyncEngine, redis: Redis, metrics: Metrics, log: FilteringBoundLogger) -> dict[str, Look]:
     """Everything that is looked at, by the name of its duty. `engine` should answer soon or not at all."""
     watch = metrics.watch
-    stores = StoreWatch(engine=engine, redis=redis, spool_dir=settings.spool_dir, metrics=watch)
+    stores = StoreWatch(engine=engine, redis=redis, metrics=watch)
     customers = CustomerWatch(engine=engine, metrics=watch, log=log)
     found = {
         "watch-stores": Look(step=stores.step, every_s=5.0),
+        "watch-disk": Look(step=partial(look_at_disk, settings.spool_dir, watch), every_s=5.0),
         "watch-dead": Look(step=partial(count_dead, engine, watch), every_s=10.0),
         "watch-customers": Look(step=customers.step, every_s=60.0),
         "watch-certificate": Look(step=partial(_look_at_certificate, settings.public_url, metrics, log), every_s=3600.0),

@@ -6,6 +6,7 @@ That a store is away is what these gauges say, never an error of the look. Run b
 import asyncio
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,21 +24,17 @@ _LOOK_PREFIX = "vla-look/"  # a short listing; nothing lies there
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreWatch:
-    """PostgreSQL, Redis and the disk of the spool."""
+    """PostgreSQL and Redis."""
 
     engine: AsyncEngine
     redis: Redis
-    spool_dir: Path
     metrics: WatchMetrics
 
     async def step(self) -> None:
-        """One look at all of them. Never raises for one that is away."""
+        """One look at both. Never raises for one that is away."""
         postgres, redis = await asyncio.gather(self._postgres(), self._redis())
         self.metrics.store_up.labels("postgres").set(postgres)
         self.metrics.store_up.labels("redis").set(redis)
-        if self.spool_dir.exists():
-            disk = shutil.disk_usage(self.spool_dir)
-            self.metrics.spool_disk_used.set(1 - disk.free / (disk.used + disk.free))  # as df says: what root keeps is not room
         self.metrics.worker_at.set(time.time())
 
     async def _postgres(self) -> bool:
@@ -57,6 +54,13 @@ class StoreWatch:
         most = memory["maxmemory"]
         self.metrics.redis_memory.set(memory["used_memory"] / most if most else 0)
         return True
+
+
+async def look_at_disk(spool_dir: Path, metrics: WatchMetrics) -> None:
+    """How full the disk of the spool is. No step of StoreWatch: on Kubernetes it is done where the spools are, in API pods."""
+    with suppress(FileNotFoundError):
+        disk = await asyncio.to_thread(shutil.disk_usage, spool_dir)
+        metrics.spool_disk_used.set(1 - disk.free / (disk.used + disk.free))  # as df says: what root keeps is not room
 
 
 async def look_at_objects(objects: ObjectStore, metrics: WatchMetrics) -> None:

@@ -166,11 +166,12 @@ async def list_deliveries(engine: AsyncEngine, wanted: DeliveryFilter, *, limit:
             return (await connection.execute(query)).all()
 
 
-async def list_attempts(engine: AsyncEngine, delivery_id: UUID) -> Sequence[Row[Any]]:
+async def list_attempts(engine: AsyncEngine, delivery_id: UUID, *, customer_id: UUID | None = None) -> Sequence[Row[Any]]:
     """Every attempt of one delivery, oldest first."""
     query = select(webhook_attempts).where(webhook_attempts.c.delivery_id == delivery_id).order_by(webhook_attempts.c.id)
     with database_errors():
         async with engine.connect() as connection:
+            await _owned(connection, delivery_id, customer_id)
             return (await connection.execute(query)).all()
 
 
@@ -178,15 +179,9 @@ async def replay_delivery(stores: Stores, delivery_id: UUID, *, customer_id: UUI
     """Sends it again, whatever became of it, with the same message id. Attempts so far stay in the list."""
     again = update(webhook_deliveries).where(webhook_deliveries.c.id == delivery_id)
     again = again.values(status="waiting", attempts=0, next_attempt_at=datetime.now(UTC), last_error=None, delivered_at=None)
-    endpoints = webhook_endpoints.c
-    query = select(webhook_deliveries.c.id, endpoints.customer_id, endpoints.id.label("endpoint_id")).join(
-        webhook_endpoints, endpoints.id == webhook_deliveries.c.endpoint_id
-    )
     with database_errors():
         async with stores.engine.begin() as connection:
-            row = (await connection.execute(query.where(webhook_deliveries.c.id == delivery_id))).one_or_none()
-            if row is None or customer_id not in (None, row.customer_id):
-                raise no_such("delivery", public_id("whd", delivery_id))
+            row = await _owned(connection, delivery_id, customer_id)
             await connection.execute(again)
             change = Change(action="webhook.replay", target=public_id("whd", delivery_id), customer_id=row.customer_id)
             await record(connection, stores.by, change)
@@ -219,6 +214,18 @@ async def _locked(connection: AsyncConnection, customer_id: UUID, endpoint_id: U
     row = (await connection.execute(select(webhook_endpoints).where(is_it).with_for_update())).one_or_none()
     if row is None:
         raise no_such("webhook", public_id("whe", endpoint_id))
+    return row
+
+
+async def _owned(connection: AsyncConnection, delivery_id: UUID, customer_id: UUID | None) -> Row[Any]:
+    """Whose a delivery is, and for which endpoint. Another customer's is one that does not exist."""
+    endpoints = webhook_endpoints.c
+    query = select(webhook_deliveries.c.id, endpoints.customer_id, endpoints.id.label("endpoint_id")).join(
+        webhook_endpoints, endpoints.id == webhook_deliveries.c.endpoint_id
+    )
+    row: Row[Any] | None = (await connection.execute(query.where(webhook_deliveries.c.id == delivery_id))).one_or_none()
+    if row is None or customer_id not in (None, row.customer_id):
+        raise no_such("delivery", public_id("whd", delivery_id))
     return row
 
 

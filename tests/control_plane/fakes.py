@@ -21,6 +21,7 @@ from PIL import Image
 
 from billing.tiers import Tier
 from control_plane.db import create_engine
+from control_plane.drain import Drain
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import Settings as Limits
 from control_plane.guarding.guards import Checker, GuardsInForce
@@ -188,6 +189,7 @@ class House:
     metrics: Metrics = field(default_factory=create_metrics)
     body_limits: BodyLimits = field(default_factory=lambda: BodyLimits(max_bytes=1_000_000, timeout_s=5.0))
     stores: dict[str, bool] = field(default_factory=lambda: {"redis": True, "postgres": True})
+    drain: Drain = field(default_factory=Drain)
     max_in_flight: int = 8
     socket_idle_s: float = 600.0
     max_pixels: int = 1_000_000
@@ -242,7 +244,7 @@ class House:
 
     def canary(self, *, fresh_s: float) -> Canary:
         """The canary over these neighbours."""
-        return Canary(triton=self.triton, catalogue=self.catalogue, fresh_s=fresh_s)
+        return Canary(triton=self.triton, offer=self.offer, fresh_s=fresh_s)
 
     def app(self) -> FastAPI:
         """The application, with the middleware of production."""
@@ -277,7 +279,10 @@ class House:
             body_limits=self.body_limits,
             models=ModelList(offer=self.offer, canary=canary, authenticate=self.authenticator.authenticate),
             operations=Operations(
-                canary=canary, probes={name: partial(probe, name) for name in self.stores}, metrics=self.metrics
+                canary=canary,
+                probes={name: partial(probe, name) for name in self.stores},
+                metrics=self.metrics,
+                drain=self.drain,
             ),
             metrics=self.metrics,
             log=create_log("debug", self.log_stream),

@@ -70,7 +70,7 @@ def test_every_container_is_closed(name: str) -> None:
         assert spec["automountServiceAccountToken"] is False, maker
         assert spec["securityContext"]["runAsNonRoot"] is True, maker
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, maker
-        for container in spec["containers"]:
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
             closed = container["securityContext"]
             assert closed == {
                 "allowPrivilegeEscalation": False,
@@ -118,6 +118,25 @@ def test_triton_is_reached_by_the_api_alone_and_reaches_nobody(name: str) -> Non
     tritons = [one["spec"]["template"]["metadata"]["labels"] for one in of_kind(name, "StatefulSet")]
     wanted = triton["podSelector"]["matchLabels"].items()
     assert sum(wanted <= labels.items() for labels in tritons) == len(tritons) - 1  # all but the api
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_api_process_captures_is_shipped_from_its_own_disk(name: str) -> None:
+    """No worker reaches a pod's disk, so a sidecar ships: it has the same volume, and ends after who writes there."""
+    (api,) = [one for one in of_kind(name, "StatefulSet") if one["metadata"]["name"].endswith("-api")]
+    spec = api["spec"]["template"]["spec"]
+    (writes,), (ships,) = spec["containers"], spec["initContainers"]
+    assert ships["restartPolicy"] == "Always"
+    assert ships["args"][-5:] == ["worker", "--only", "capture", "--only", "watch-disk"]
+    (claim,) = api["spec"]["volumeClaimTemplates"]
+    for container in (writes, ships):
+        mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        given = {one["name"]: one.get("value") for one in container["env"]}
+        assert mounted["/var/lib/vlaapi"] == claim["metadata"]["name"]
+        assert str(given["VLA_SPOOL_DIR"]).startswith("/var/lib/vlaapi/")
+        assert {"secretRef": {"name": "vlaapi"}} in container["envFrom"]
+    size_bytes = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi")) * 2**30
+    assert size_bytes >= Settings.model_fields["capture_spool_bytes"].default + 2**30
 
 
 def test_the_api_knows_every_triton_that_there_may_be() -> None:
@@ -185,6 +204,8 @@ def test_a_real_helm_takes_the_chart_and_renders_what_was_looked_at(name: str, t
     ("settings.max_body_bytes=20000000", "/settings/max_body_bytes"),
     ("image.tag=latest,image.digest=", "/image/tag"),
     ("existingSecret=", "/existingSecret"),
+    ("api.spool.size=2Gi", "api.spool.size: 2Gi does not hold capture_spool_bytes (2000000000)"),
+    ("api.spool.size=4000M", "/api/spool/size"),
     ("api.replica=3", "replica"),
     ("api.drainSeconds=1", "/api/drainSeconds"),
     ("triton.prometheusAddress=", "/triton/prometheusAddress"),

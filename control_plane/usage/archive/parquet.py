@@ -4,7 +4,7 @@ The counting way back shares nothing with the SQL that made the roll-ups: it is 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -84,6 +84,14 @@ def count_again(path: Path) -> Counts:
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedFileError(str(error).splitlines()[0]) from None
     return dict(counts)
+
+
+def rows_of(path: Path, customer_id: UUID) -> Iterator[dict[str, object]]:
+    """One customer's rows in the file."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            yield from table.filter(pc.equal(table["customer_id"], str(customer_id))).to_pylist()
 
 
 def _add(counts: Counts, table: pa.Table) -> None:

@@ -64,6 +64,20 @@ async def test_a_key_that_may_do_less_looks_and_changes_nothing(office: Office) 
     assert changed.key.data_policy is None
 
 
+@pytest.mark.parametrize("pinned", [DataPolicy.STANDARD, DataPolicy.TRAIN])
+async def test_a_key_pinned_to_what_its_customer_has_cannot_raise_the_customer(office: Office, pinned: DataPolicy) -> None:
+    mine = await customer_of(office)
+    key = await create_key(office.stores, mine.customer.id, NewKey(data_policy=pinned))
+    for body in (TRAIN, {"policy": "debug"}, {"policy": "zero"}):
+        refused = await asked(office, key.key.text, "PUT", "/data-policy", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_restricted")
+    after = (await asked(office, mine.key.text, "GET", "/data-policy")).json()
+    assert (after["policy"], after["version"], after["consents"]) == ("standard", 1, [])
+    without = await change_key(office.stores, key.key.id, {"data_policy": None})
+    assert without.key.data_policy is None
+    assert (await asked(office, key.key.text, "PUT", "/data-policy", json=TRAIN)).json()["policy"] == "train"
+
+
 async def test_operators_see_it_and_only_admins_change_it(office: Office) -> None:
     mine = await customer_of(office)
     path = f"/customers/{public_id('cus', mine.customer.id)}"

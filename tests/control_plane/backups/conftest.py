@@ -10,6 +10,7 @@ import pytest
 
 from control_plane.backups.dump import Source
 from control_plane.backups.places import beside
+from control_plane.backups.sealing import key_id
 from control_plane.backups.store import Vault
 from control_plane.db import create_engine
 from control_plane.objects import create_objects
@@ -21,6 +22,7 @@ from tests.control_plane.usage.conftest import lines, log, metrics
 __all__ = ["lines", "log", "metrics"]
 
 KEY = b"a backup key that only these tests know, of some length"
+OWNER = key_id(KEY)
 MONTH = (datetime.now(UTC).date().replace(day=1) - timedelta(days=1)).replace(day=1)
 
 

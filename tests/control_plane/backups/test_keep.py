@@ -12,7 +12,7 @@ LAST = datetime(2026, 11, 27, 3, tzinfo=UTC)
 
 def nightly(count: int, kind: Kind = Kind.DATABASE) -> list[str]:
     """A backup each night up to LAST, oldest first."""
-    return [new_id(kind, LAST - timedelta(days=n)) for n in reversed(range(count))]
+    return [new_id(kind, LAST - timedelta(days=n), owner="a1") for n in reversed(range(count))]
 
 
 def days_kept(ids: list[str], keep: Keep) -> list[str]:
@@ -26,12 +26,12 @@ def test_a_year_of_nights_thins_out() -> None:
 
 
 def test_of_several_in_a_day_the_newest_stays() -> None:
-    ids = [new_id(Kind.DATABASE, LAST + timedelta(hours=hour)) for hour in range(3)]
+    ids = [new_id(Kind.DATABASE, LAST + timedelta(hours=hour), owner="a1") for hour in range(3)]
     assert unwanted(ids, Keep(daily=2, weekly=0, monthly=0)) == sorted(ids[:2])
 
 
 def test_a_service_that_stood_still_keeps_what_it_has() -> None:
-    ids = [new_id(Kind.DATABASE, LAST - timedelta(days=n)) for n in (400, 390, 200)]
+    ids = [new_id(Kind.DATABASE, LAST - timedelta(days=n), owner="a1") for n in (400, 390, 200)]
     assert unwanted(ids, Keep(daily=3, weekly=0, monthly=0)) == []
 
 

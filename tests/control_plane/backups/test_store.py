@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from control_plane.backups.manifest import Facts, Kind, Manifest, manifest_key, new_id, part_key
+from control_plane.backups.places import chosen
 from control_plane.backups.sealing import DamagedBackupError, key_id
 from control_plane.backups.store import NoSuchBackupError, Vault, Written
 from control_plane.objects import ObjectStoreAwayError
-from tests.control_plane.backups.conftest import KEY
+from tests.control_plane.backups.conftest import KEY, OWNER
 from tests.control_plane.fake_objects import FakeObjects
 
 NOW = datetime(2026, 11, 27, 3, tzinfo=UTC)
@@ -40,7 +41,7 @@ def manifest_of(backup_id: str, written: Written, key: bytes = KEY) -> Manifest:
 
 async def kept(vault: Vault, *pieces: bytes) -> Manifest:
     """A complete backup of that stream."""
-    backup_id = new_id(Kind.DATABASE, NOW)
+    backup_id = new_id(Kind.DATABASE, NOW, owner=OWNER)
     manifest = manifest_of(backup_id, await vault.write(backup_id, stream(*pieces)))
     await vault.commit(manifest)
     return manifest
@@ -118,6 +119,29 @@ async def test_what_was_cut_short_is_no_backup_and_is_swept(vault: Vault, fake: 
     assert await vault.sweep() == []
 
 
+async def test_what_another_key_made_in_the_same_place_is_never_removed(vault: Vault, fake: FakeObjects) -> None:
+    """Complete, still being written, or cut short: none of it is ours to judge."""
+    stranger = Vault(objects=fake, key=b"another key of the right length, at least")
+    theirs = new_id(Kind.DATABASE, NOW, owner=stranger.owner)
+    complete = manifest_of(theirs, await stranger.write(theirs, stream(*PIECES)), key=stranger.key)
+    await stranger.commit(complete)
+    await stranger.write(new_id(Kind.BASE, NOW, owner=stranger.owner), stream(*PIECES))
+    unnamed = f"database-{NOW:%Y%m%dT%H%M%SZ}-{'0' * 16}"  # from before names held an owner
+    await stranger.commit(manifest_of(unnamed, await stranger.write(unnamed, stream(b"old")), key=stranger.key))
+    before = dict(fake.kept)
+    assert await vault.sweep() == []
+    assert (await vault.ids(), await vault.all_ids()) == ([unnamed], sorted([theirs, unnamed]))
+    for backup_id in (theirs, unnamed):
+        with pytest.raises(DamagedBackupError, match="was made with the key"):
+            await vault.remove(backup_id)
+    with pytest.raises(DamagedBackupError, match="was made with the key"):
+        await chosen(vault, "newest")
+    assert fake.kept == before
+    await stranger.remove(unnamed)
+    with pytest.raises(NoSuchBackupError, match=f"made with the key {OWNER} .*, only of {stranger.owner}"):
+        await chosen(vault, "newest")
+
+
 async def test_a_removed_backup_is_gone_and_one_cut_short_while_removed_is_no_backup(vault: Vault, fake: FakeObjects) -> None:
     one, other = await kept(vault, *PIECES), await kept(vault, *PIECES)
     await vault.remove(one.id)
@@ -147,5 +171,5 @@ async def test_writing_holds_two_pieces_at_a_time(vault: Vault) -> None:
         assert isinstance(vault.objects, FakeObjects)
         return [key for key in vault.objects.kept if "/parts/" in key]
 
-    written = await vault.write(new_id(Kind.DATABASE, NOW), pieces())
+    written = await vault.write(new_id(Kind.DATABASE, NOW, owner=OWNER), pieces())
     assert (len(written.parts), written.size_bytes) == (20, 20_000)

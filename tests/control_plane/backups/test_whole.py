@@ -21,7 +21,7 @@ from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import Vault
 from control_plane.metrics import Metrics
 from control_plane.objects import ObjectStoreAwayError
-from tests.control_plane.backups.conftest import KEY
+from tests.control_plane.backups.conftest import KEY, OWNER
 from tests.control_plane.backups.test_store import kept, stream
 from tests.control_plane.fake_objects import FakeObjects
 from tests.control_plane.usage.conftest import Lines
@@ -139,7 +139,7 @@ def duty(source: Source, vault: Vault, metrics: Metrics, log: FilteringBoundLogg
 
 
 async def test_the_worker_makes_one_when_it_is_due_and_removes_the_old(duty: BackupDuty, metrics: Metrics) -> None:
-    old = new_id(Kind.DATABASE, datetime.now(UTC) - timedelta(hours=30))
+    old = new_id(Kind.DATABASE, datetime.now(UTC) - timedelta(hours=30), owner=OWNER)
     written = await duty.vault.write(old, stream(b"old"))
     manifest = await kept(duty.vault, b"any")
     await duty.vault.remove(manifest.id)

@@ -17,7 +17,8 @@ from control_plane.capture.sweep import Sweeper
 from control_plane.capture.tables import dataset_members, datasets
 from control_plane.errors import ApiError
 from control_plane.logs import create_log
-from control_plane.usage.event import encode
+from control_plane.usage.dead_letters import DeadLetter, Reason, set_aside, take_out
+from control_plane.usage.event import decode, encode
 from control_plane.usage.intake import Intake
 from control_plane.usage.partitions import days_ahead, ensure_partitions
 from control_plane.usage.request_id import instant_of, mint
@@ -144,6 +145,28 @@ async def test_usage_that_is_not_yet_a_row_leaves_the_deletion_unproved(house: H
     proof = await delete(house.places(), Wanted(customer_id=house.customer_id))
     assert "wait in the stream" in proof.left[0]
     assert await house.scalar("SELECT count(*) FROM data_deletions WHERE proved_at IS NOT NULL") == 0
+
+
+async def test_events_that_could_not_be_recorded_lose_their_content_and_stay_billable(house: House, database_url: str) -> None:
+    events = [make_event(house.customer_id, session_id=name) for name in ("ep-1", "ep-2")]
+    other = make_event(uuid4(), session_id="ep-1")
+    letters = [DeadLetter(payload=encode(event), reason=Reason.NO_PARTITION, detail="") for event in (*events, other)]
+    connection = await asyncpg.connect(database_url)
+    try:
+        await set_aside(connection, letters)
+        proof = await delete(house.places(), Wanted(customer_id=house.customer_id, session_id="ep-1"))
+        assert (proof.log_rows, proof.left) == (1, ())
+        kept = {event.request_id: event for event in map(decode, await take_out(connection, Reason.NO_PARTITION))}
+        bare = kept[events[0].request_id]
+        assert (bare.instruction, bare.action, bare.session_id, bare.is_billable) == (None, None, None, True)
+        assert [kept[event.request_id] for event in (events[1], other)] == [events[1], other]
+
+        newer = DeadLetter(payload=b"a newer release of " + house.customer_id.bytes, reason=Reason.UNKNOWN_SCHEMA, detail="")
+        await set_aside(connection, [newer])
+    finally:
+        await connection.close()
+    unproved = await delete(house.places(), Wanted(customer_id=house.customer_id))
+    assert "1 usage events that this release cannot read" in unproved.left[0]
 
 
 async def test_a_request_of_nobody_is_said_to_be_none(house: House) -> None:

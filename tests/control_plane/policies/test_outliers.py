@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.logs import create_log
 from control_plane.policies.catalogue import load_catalogue
+from control_plane.policies.offer import Offer
 from control_plane.policies.outliers import Finding, Outliers, Symptom, compare
 from control_plane.replicas import Replicas
 from control_plane.triton import GrpcTriton, Tensor, Triton, TritonCall, TritonError, TritonFault
@@ -29,7 +30,7 @@ class House:
         self.ejections: list[tuple[str, str]] = []
         self.judge = Outliers(
             replicas=self.replicas,
-            catalogue=CATALOGUE,
+            offer=Offer(catalogue=CATALOGUE),
             log=create_log("debug", io.BytesIO()),
             ejected=lambda address, reason: self.ejections.append((address, reason)),
             every_s=every_s,

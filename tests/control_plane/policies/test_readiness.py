@@ -2,7 +2,8 @@
 
 import pytest
 
-from control_plane.policies.readiness import PolicyState
+from control_plane.policies.readiness import Canary, PolicyState
+from control_plane.policies.standing import PolicyStanding, Standing
 from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
 from tests.control_plane.fakes import STILL, FakeTriton, House
 
@@ -40,6 +41,25 @@ async def test_an_answer_is_believed_for_a_while_and_then_asked_again() -> None:
         await canary.states()
         await canary.states()
     assert len(house.triton.calls) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        Standing(policies={"tabletop": PolicyStanding(policy="tabletop", is_enabled=False)}),
+        Standing(disabled=frozenset({("tabletop", 1)})),
+    ],
+)
+async def test_what_is_switched_off_is_not_asked_and_no_longer_told_of(standing: Standing) -> None:
+    house = House()
+    offer = house.offer
+    canary = Canary(triton=house.triton, offer=offer, fresh_s=60.0)
+    assert await canary.states() == {"tabletop": PolicyState.READY}
+    offer.standing = standing
+    assert await canary.states() == {}
+    assert len(house.triton.calls) == 1
+    offer.standing = Standing()
+    assert await canary.states() == {"tabletop": PolicyState.READY}
 
 
 async def test_the_canary_goes_last_and_is_bounded_in_time() -> None:

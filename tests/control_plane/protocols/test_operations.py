@@ -6,6 +6,7 @@ import re
 import pytest
 
 from control_plane.errors import ERRORS, ApiError
+from control_plane.policies.standing import PolicyStanding, Standing
 from control_plane.protocols.operations import Readiness, errors_page
 from control_plane.triton import Tensor, TritonCall, TritonError, TritonFault
 from tests.control_plane.fakes import ROOT, FakeTriton, House
@@ -48,6 +49,13 @@ async def test_no_policy_that_answers_is_unavailable() -> None:
         response = await client.get("/ready")
     assert (response.status_code, response.json()["status"]) == (503, Readiness.UNAVAILABLE)
     assert response.json()["policies"] == {"tabletop": "unavailable"}
+
+
+async def test_a_policy_that_is_switched_off_and_does_not_answer_makes_no_replica_unready() -> None:
+    off = Standing(policies={"tabletop": PolicyStanding(policy="tabletop", is_enabled=False)})
+    async with House(triton=FakeTriton(before=away), standing=off).client() as client:
+        response = await client.get("/ready")
+    assert (response.status_code, response.json()["status"], response.json()["policies"]) == (200, Readiness.READY, {})
 
 
 async def test_a_policy_that_answers_with_nothing_inside_is_not_ready() -> None:

@@ -148,6 +148,28 @@ async def test_a_server_that_stops_says_so_and_journals_what_was_running() -> No
     assert (event.error_code, event.is_billable) == ("cancelled", False)
 
 
+async def test_a_process_that_is_replaced_answers_every_frame_before_it_closes() -> None:
+    """The one that is worked on with its motion, the one that waits with an error to try again: none is left without a word."""
+    house, gate = gated()
+    async with served(house.app()) as address, opened(address) as socket:
+        await socket.send(packed(seq=1))
+        await gate.holds()
+        await socket.send(packed(seq=2))
+        await socket.send(packed(seq=3))
+        assert json.loads(await socket.recv())["seq"] == 2  # overtaken, so 3 has been received
+        house.drain.begin()
+        gate.let_go()
+        motion, refusal = unpacked(await socket.recv()), json.loads(await socket.recv())
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert motion["seq"] == 1
+    assert "actions" in motion
+    assert (refusal["seq"], refusal["error"]["code"], refusal["error"]["is_retryable"]) == (3, "overloaded", True)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "this process is being replaced: connect again")
+    assert outcomes(house, "/openpi/policy") == {"superseded": 1, "success": 1, "overloaded": 1}
+
+
 async def test_a_silent_socket_is_closed() -> None:
     async with served(House(socket_idle_s=0.2).app()) as address, opened(address) as socket:
         with pytest.raises(ConnectionClosed) as closed:

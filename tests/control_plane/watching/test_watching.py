@@ -28,7 +28,7 @@ from control_plane.watching.certificate import expires_at_s
 from control_plane.watching.customers import FACTOR, FLOOR, WINDOW_S, CustomerWatch, spikes
 from control_plane.watching.dead import count_dead
 from control_plane.watching.duties import serve_metrics
-from control_plane.watching.stores import StoreWatch, look_at_objects
+from control_plane.watching.stores import StoreWatch, look_at_disk, look_at_objects
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
 from tests.control_plane.watching.conftest import Lines
@@ -53,7 +53,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 async def test_stores_that_answer_are_up_and_measured(
     engine: AsyncEngine, redis: Redis, metrics: Metrics, tmp_path: Path
 ) -> None:
-    await StoreWatch(engine=engine, redis=redis, spool_dir=tmp_path, metrics=metrics.watch).step()
+    await StoreWatch(engine=engine, redis=redis, metrics=metrics.watch).step()
+    await look_at_disk(tmp_path, metrics.watch)
     assert value(metrics, "vla_store_up", store="postgres") == 1
     assert value(metrics, "vla_store_up", store="redis") == 1
     assert 0 < (value(metrics, "vla_redis_memory_ratio") or 0) < 1
@@ -66,7 +67,8 @@ async def test_stores_that_are_away_are_down_and_the_look_goes_on(metrics: Metri
     engine = create_engine(f"postgresql://nobody:x@127.0.0.1:{nowhere}/nowhere")
     redis = create_redis(f"redis://127.0.0.1:{nowhere}/0", timeout_s=1.0)
     try:
-        await StoreWatch(engine=engine, redis=redis, spool_dir=tmp_path / "none", metrics=metrics.watch).step()
+        await StoreWatch(engine=engine, redis=redis, metrics=metrics.watch).step()
+        await look_at_disk(tmp_path / "none", metrics.watch)
     finally:
         await engine.dispose()
         await redis.aclose()

@@ -11,12 +11,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from control_plane.audit.reading import Filter, read_lines
 from control_plane.customers.verbs import CreatedCustomer
-from control_plane.identity.public_id import parse_public_id
 from control_plane.metrics import Metrics
 from control_plane.operators.roles import Role
 from control_plane.webhooks.delivery import WebhookDelivery, WebhookPace
 from control_plane.webhooks.publish import Message, publish
-from control_plane.webhooks.verbs import list_attempts
 from tests.control_plane.account.conftest import asked, customer_of
 from tests.control_plane.eventually import eventually
 from tests.control_plane.webhooks.conftest import AT_ONCE, Office
@@ -79,9 +77,13 @@ async def test_what_fails_is_tried_again_with_the_same_id_and_then_dead_and_repl
         await deliver().step()
     assert len(set(receiver.ids)) == 1
     assert (await deliveries(office, mine))[0]["status"] == "delivered"
-    id_ = parse_public_id("whd", dead["id"])
-    assert id_ is not None
-    assert [attempt.status_code for attempt in await list_attempts(office.stores.engine, id_)] == [500, 500, 500, 200]
+    path = f"/webhook-deliveries/{dead['id']}/attempts"
+    told = (await asked(office, mine.key.text, "GET", path)).json()["attempts"]
+    assert [(one["status_code"], one["error"]) for one in told] == [(500, None)] * 3 + [(200, None)]
+    assert [one["at"] for one in told] == sorted(one["at"] for one in told)
+    stranger = await customer_of(office)
+    unseen = await asked(office, stranger.key.text, "GET", path)
+    assert (unseen.status_code, unseen.json()["error"]["code"]) == (404, "not_found")
     assert metrics.registry.get_sample_value("vla_webhooks_total", {"outcome": "dead"}) == 1
     (line,) = await read_lines(office.stores.engine, Filter(target=dead["id"]), limit=5)
     assert line.action == "webhook.replay"
