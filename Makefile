@@ -125,7 +125,7 @@ bench: setup ## Measure on real servers: CPU per request, added latency, rows re
 	@$(BIN)/python -m benchmarks
 
 bench-model: setup venv-export ## Measure the shipped policy on a Triton of its own; fail if it got worse (RECORD=1: a new baseline)
-	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 --episodes 20 \
+	@$(EXPORT)/bin/python -m export benchmark tabletop --concurrency-range 1:8:7 --measurement-interval-ms 1000 --max-trials 8 --attempts 3 --episodes 30 \
 	  $(if $(RECORD),--record-baseline,--baseline) benchmarks/results/model_tabletop.json
 
 chaos: setup ## Kill every server in turn under load, for long, and count the rows

@@ -6,7 +6,7 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,36 @@ from tabletop.verbs import Verb
 from tabletop.wording import Wording
 
 SERVED_MODEL = "1/model.onnx"
-_HELD_OUT, _JPEG, _VARIED = "wording never trained on", "JPEG quality 85", "varied scenes"
+_HELD_OUT = "wording never trained on"
 
 
 def _conditions() -> tuple[Condition, ...]:
+    return (*(condition for verb in Verb for condition in _of(verb)), *_harder(), *_three_cubes())
+
+
+def _of(verb: Verb) -> tuple[Condition, ...]:
+    name, varied = verb.value.replace("_", " "), Condition(name="", layout=Layout.VARIED, verbs=(verb,))
     return (
-        Condition(name="state sent"),
-        Condition(name="no state (the minimal request)", has_state=False),
-        Condition(name=f"state sent, {_JPEG}", jpeg_quality=85),
-        Condition(name=f"no state, {_JPEG}", has_state=False, jpeg_quality=85),
-        Condition(name=f"state sent, {_HELD_OUT}", wording=Wording.HELD_OUT),
-        Condition(name=f"no state, {_HELD_OUT}", has_state=False, wording=Wording.HELD_OUT),
-        Condition(name="state sent, 8 of 8 steps executed", execute=8),
-        Condition(name="state sent, camera moved up to 20 mm and 1.4°", camera_bump=4),
-        *(
-            Condition(
-                name=f"{_VARIED}, {verb.value.replace('_', ' ')}, {words}", layout=Layout.VARIED, verbs=(verb,), wording=wording
-            )
-            for verb in Verb
-            for words, wording in (("plain words", Wording.PLAIN), (_HELD_OUT, Wording.HELD_OUT))
-        ),
-        *(
-            Condition(
-                name=f"{_VARIED}, {verb.value.replace('_', ' ')}, no state", layout=Layout.VARIED, verbs=(verb,), has_state=False
-            )
-            for verb in Verb
-        ),
+        replace(varied, name=name),
+        replace(varied, name=f"{name}, no state (the minimal request)", has_state=False),
+        replace(varied, name=f"{name}, {_HELD_OUT}", wording=Wording.HELD_OUT),
     )
+
+
+def _harder() -> tuple[Condition, ...]:
+    picking = Condition(name="", layout=Layout.VARIED)
+    return (
+        replace(picking, name="pick up, JPEG quality 85", jpeg_quality=85),
+        replace(picking, name="pick up, 8 of 8 steps executed", execute=8),
+        replace(picking, name="pick up, camera moved up to 20 mm and 1.4°", camera_bump=4),
+    )
+
+
+def _three_cubes() -> tuple[Condition, ...]:
+    """The scenes of the first policy: three cubes and nothing else."""
+    name = "three cubes, pick up"
+    hard = Condition(name=f"{name}, no state, JPEG quality 85, {_HELD_OUT}", has_state=False, jpeg_quality=85)
+    return Condition(name=name), replace(hard, wording=Wording.HELD_OUT)
 
 
 CONDITIONS = _conditions()

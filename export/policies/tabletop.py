@@ -28,7 +28,10 @@ from tabletop.instructions import SPEC, held_out_instruction, plain_instruction
 from tabletop.things import CUBE_COLOURS
 from tabletop.verbs import Task, Verb
 
-DESCRIPTION = f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
+DESCRIPTION = (
+    "Picks up what is named, moves to it or puts it in the bowl, with a simulated Panda: "
+    f"FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
+)
 COMMAND = "vlaapi tabletop demos --episodes 4066 && vlaapi tabletop train && vlaapi export tabletop"
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6

@@ -17,15 +17,17 @@ from export.served import ask
 from tabletop.drive import Inputs, Policy
 from tabletop.evaluate import FIRST_SEED, Condition, Trial
 from tabletop.render import RenderUnavailable
+from tabletop.things import Layout
+from tabletop.verbs import Verb
 
-ENVIRONMENT = "tabletop, state sent, pictures of 224×224"
+ENVIRONMENT = "tabletop, every task, state sent, pictures of 224×224"
 
 
 def drive(folder: Path, episodes: int, address: str) -> Episodes:
     """`episodes` scenes through the Triton at `address`. Raises NotHere where nothing can be drawn."""
     manifest = load_manifest(folder)
     if manifest.instruction is None:
-        raise NotHere(f"{manifest.policy} takes no instruction, so it cannot be told which cube to pick up")
+        raise NotHere(f"{manifest.policy} takes no instruction, so it cannot be told what to do")
     tokenizer = InstructionTokenizer(folder, manifest.instruction)
     with asyncio.Runner() as loop:
         client = loop.run(_connected(address))
@@ -51,7 +53,7 @@ def drive(folder: Path, episodes: int, address: str) -> Episodes:
 def _trial(policy: Policy, episodes: int) -> Trial:
     return Trial(
         make_policy=lambda: policy,
-        condition=Condition(name=ENVIRONMENT),
+        condition=Condition(name=ENVIRONMENT, layout=Layout.VARIED, verbs=tuple(Verb)),
         seeds=range(FIRST_SEED, FIRST_SEED + episodes),
     )
 
