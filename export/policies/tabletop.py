@@ -55,7 +55,7 @@ class TabletopPolicy:
             family="tabletop",
             description=DESCRIPTION,
             source=Source(
-                checkpoint="tabletop/weights/policy.safetensors",
+                checkpoint=str(_shown(self.weights) / checkpoint.WEIGHTS_FILE),
                 command=COMMAND if version == 1 else f"{COMMAND} --version {version}",
                 licence="Apache-2.0",
                 sha256=sha256,
@@ -122,6 +122,12 @@ def open_checkpoint(options: CheckpointOptions) -> TabletopPolicy:
         raise CheckpointError(
             f"{options.checkpoint}: no weights of the tabletop network ({reason}); `vlaapi tabletop train`"
         ) from None
+
+
+def _shown(folder: Path) -> Path:
+    """As a reader elsewhere can understand it: from the repository's root, or its name alone."""
+    root, whole = checkpoint.FOLDER.parent.parent, folder.resolve()
+    return whole.relative_to(root) if whole.is_relative_to(root) else Path(whole.name)
 
 
 def _scenes() -> list[NDArray[np.uint8]]:
