@@ -5,10 +5,12 @@ the command line: it would hold a password.
 """
 
 import asyncio
+import contextlib
 import re
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -107,9 +109,15 @@ async def _described(vault: Vault) -> list[Manifest | str]:
 
 
 def _done(there: Places, work: Callable[[Vault], Awaitable[_T]]) -> _T:
-    """Raises what the command line knows; everything of this room ends in one line and exit status 1."""
+    """Raises what the command line knows; everything of this room ends in one line and exit status 1.
+
+    SIGTERM is no sudden death: what was started is ended, and a scratch server's copy of everything is removed.
+    """
 
     async def run() -> _T:
+        ourselves = cast("asyncio.Task[_T]", asyncio.current_task())
+        with contextlib.suppress(RuntimeError):  # only the main thread of a process is told of signals
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ourselves.cancel)
         async with opened(there) as vault:
             with database_errors():
                 return await work(vault)
@@ -118,6 +126,9 @@ def _done(there: Places, work: Callable[[Vault], Awaitable[_T]]) -> _T:
         return asyncio.run(run())
     except NoSuchLogFileError:
         raise
+    except asyncio.CancelledError:
+        typer.echo("vlaapi: was ended by SIGTERM before it was done", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except REFUSALS as error:
         fault = str(error)
     except ObjectStoreAwayError as error:

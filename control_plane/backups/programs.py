@@ -41,6 +41,11 @@ def place_of_database(url: str, *, database: str | None = None) -> dict[str, str
     return {name: value for name, value in names.items() if isinstance(value, str)} | {"PGCONNECT_TIMEOUT": "10"}
 
 
+def environment_of(place: Mapping[str, str]) -> dict[str, str]:
+    """What a program of PostgreSQL is given of our own environment, and that."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(place)
+
+
 def program(folder: Path | None, name: str) -> str:
     """The program of that folder, else the one on PATH."""
     return name if folder is None else str(folder / name)
@@ -96,10 +101,9 @@ class _Running:
 
 @asynccontextmanager
 async def _running(argv: Sequence[str], place: Mapping[str, str], *, is_fed: bool) -> AsyncIterator[_Running]:
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(place)
     reads, writes = (PIPE, DEVNULL) if is_fed else (DEVNULL, PIPE)
     try:
-        process = await asyncio.create_subprocess_exec(*argv, stdin=reads, stdout=writes, stderr=PIPE, env=environment)
+        process = await asyncio.create_subprocess_exec(*argv, stdin=reads, stdout=writes, stderr=PIPE, env=environment_of(place))
     except OSError as error:
         raise ProgramError(
             f"{argv[0]}: {error.strerror}; VLA_POSTGRES_PROGRAMS names the folder of PostgreSQL's programs"

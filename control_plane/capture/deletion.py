@@ -24,6 +24,7 @@ from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import new_id, public_id
 from control_plane.objects import ObjectStore
+from control_plane.usage import forgotten
 from control_plane.usage.request_id import instant_of, public_form
 from control_plane.usage.stream import STREAM
 
@@ -97,6 +98,9 @@ async def customer_of(engine: AsyncEngine, request_id: UUID) -> UUID:
 async def delete(places: Places, wanted: Wanted) -> Proof:
     """Removes it all and proves it. Again is harmless. Raises ObjectStoreAwayError, DatabaseAwayError: then run it again."""
     asked, asked_at = await _ask(places, wanted)
+    with database_errors():
+        async with places.engine.begin() as connection:
+            await forgotten.pass_gates(connection)
     episodes, objects = await _erase_captured(places, wanted)
     with database_errors():
         async with places.engine.begin() as connection:

@@ -1,17 +1,19 @@
-"""The database's side of capture: episodes, their parts and frames. Each function is one transaction; raises DatabaseAwayError.
+"""The database's side of capture: episodes, their parts and frames. What takes an engine is a transaction of its own.
 
 An episode is open while frames of its session come, closed when its manifest is there, deleted when its objects are gone; its row
-stays, so that datasets can say what became of their members. Knows no object store.
+stays, so that datasets can say what became of their members. Whoever puts something below its prefix holds its row: parts,
+manifest and deletion of one episode come one after the other, however many workers there are. Knows no store.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -33,14 +35,10 @@ class Episode:
     prefix: str
 
 
-async def known(engine: AsyncEngine, request_ids: Sequence[UUID]) -> set[UUID]:
+async def known(connection: AsyncConnection, request_ids: Sequence[UUID]) -> set[UUID]:
     """Those of the requests whose frames are stored already."""
-    if not request_ids:
-        return set()
     query = select(captured_frames.c.request_id).where(captured_frames.c.request_id == func.any(list(request_ids)))
-    with database_errors():
-        async with engine.connect() as connection:
-            return set((await connection.scalars(query)).all())
+    return set((await connection.scalars(query)).all())
 
 
 async def open_(engine: AsyncEngine, samples: Sequence[tuple[Sample, datetime]], session_key: bytes) -> Episode:
@@ -70,6 +68,12 @@ async def open_(engine: AsyncEngine, samples: Sequence[tuple[Sample, datetime]],
     return _episode(found)
 
 
+async def hold(connection: AsyncConnection, episode: Episode) -> bool:
+    """Keeps others from its objects until the transaction's end. False: it is open no longer."""
+    query = select(captured_episodes.c.id).where(captured_episodes.c.id == episode.id, captured_episodes.c.state == "open")
+    return await connection.scalar(query.with_for_update()) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPart:
     """A part that has been put."""
@@ -88,18 +92,15 @@ class NewPart:
         }
 
 
-async def add_part(engine: AsyncEngine, episode: Episode, new: NewPart, samples: Sequence[Sample]) -> None:
-    """The part and its frames, which count from now on. The same part again replaces itself."""
+async def add_part(connection: AsyncConnection, episode: Episode, new: NewPart, samples: Sequence[Sample]) -> None:
+    """The part and its frames, which count from now on. The episode is held. The same part again replaces itself."""
     facts = new.facts()
     frames = [{"request_id": sample.request_id, "episode_id": episode.id, "part_key": new.key} for sample in samples]
-    with database_errors():
-        async with engine.begin() as connection:
-            written = insert_or(captured_parts).values(key=new.key, episode_id=episode.id, **facts)
-            await connection.execute(written.on_conflict_do_update(index_elements=["key"], set_=facts))
-            await connection.execute(insert(captured_frames), frames)
-            await connection.execute(
-                text(_GREW), {"id": episode.id, "first": samples[0].request_id, "last": samples[-1].request_id}
-            )
+    written = insert_or(captured_parts).values(key=new.key, episode_id=episode.id, **facts)
+    await connection.execute(written.on_conflict_do_update(index_elements=["key"], set_=facts))
+    await connection.execute(insert(captured_frames), frames)
+    ends = {"first": samples[0].request_id, "last": samples[-1].request_id}
+    await connection.execute(text(_GREW), {"id": episode.id, **ends})
 
 
 # The instant is inside the id, as everywhere. The time to keep an episode counts from its last frame.
@@ -109,25 +110,37 @@ UPDATE captured_episodes SET touched_at = clock_timestamp(),
     first_at = least(first_at, uuid_extract_timestamp(:first)),
     last_at = greatest(last_at, uuid_extract_timestamp(:last)),
     keep_until = keep_until + (greatest(last_at, uuid_extract_timestamp(:last)) - last_at)
-WHERE id = :id
+WHERE id = :id AND state = 'open'
 """
 
 
 async def idle(engine: AsyncEngine, for_: timedelta) -> list[Episode]:
     """Open episodes with frames to which nothing came for so long."""
-    is_over = (captured_episodes.c.touched_at < func.clock_timestamp() - for_) & (captured_episodes.c.frames > 0)
-    query = select(captured_episodes).where((captured_episodes.c.state == "open") & is_over).limit(_AT_ONCE)
+    query = select(captured_episodes).where(_is_idle(for_)).limit(_AT_ONCE)
     with database_errors():
         async with engine.connect() as connection:
             return [_episode(row) for row in await connection.execute(query)]
 
 
-async def manifest_of(engine: AsyncEngine, episode: Episode) -> Manifest:
-    """What there is of it, from its rows."""
+def _is_idle(for_: timedelta) -> ColumnElement[bool]:
+    table = captured_episodes.c
+    return (table.state == "open") & (table.touched_at < func.clock_timestamp() - for_) & (table.frames > 0)
+
+
+@asynccontextmanager
+async def closing(engine: AsyncEngine, episode: Episode, for_: timedelta) -> AsyncIterator[AsyncConnection | None]:
+    """Holds an idle episode while its manifest is put. None: somebody else holds it, or something has come after all."""
+    query = select(captured_episodes.c.id).where(captured_episodes.c.id == episode.id, _is_idle(for_))
     with database_errors():
-        async with engine.connect() as connection:
-            row = (await connection.execute(select(captured_episodes).where(captured_episodes.c.id == episode.id))).one()
-            parts = await parts_of(connection, episode.id)
+        async with engine.begin() as connection:
+            is_ours = await connection.scalar(query.with_for_update(skip_locked=True)) is not None
+            yield connection if is_ours else None
+
+
+async def manifest_of(connection: AsyncConnection, episode: Episode) -> Manifest:
+    """What there is of it, from its rows. The episode is held."""
+    row = (await connection.execute(select(captured_episodes).where(captured_episodes.c.id == episode.id))).one()
+    parts = await parts_of(connection, episode.id)
     return Manifest(
         episode=row.id,
         org=org_of(row.customer_id),
@@ -153,16 +166,10 @@ async def parts_of(connection: AsyncConnection, episode_id: UUID) -> Sequence[Ro
     return (await connection.execute(query)).all()
 
 
-async def close(engine: AsyncEngine, episode: Episode, *, sha256: bytes) -> None:
-    """Its manifest is there."""
-    statement = (
-        update(captured_episodes)
-        .where((captured_episodes.c.id == episode.id) & (captured_episodes.c.state == "open"))
-        .values(state="closed", manifest_sha256=sha256)
-    )
-    with database_errors():
-        async with engine.begin() as connection:
-            await connection.execute(statement)
+async def close(connection: AsyncConnection, episode: Episode, *, sha256: bytes) -> None:
+    """Its manifest is there. The episode is held: what the manifest counts is all there is."""
+    is_it = captured_episodes.c.id == episode.id
+    await connection.execute(update(captured_episodes).where(is_it).values(state="closed", manifest_sha256=sha256))
 
 
 def _episode(row: Row[Any]) -> Episode:

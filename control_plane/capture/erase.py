@@ -1,6 +1,7 @@
 """Removes captured data: a whole episode, or one request's frame out of it. What datasets were built from it is marked.
 
 Objects first, rows afterwards: whoever is killed in between leaves a row that says there is something, and the next try finds it.
+The episode's row is held meanwhile, so that no shipper puts back what two deletions at once, or a late part, would bring back.
 """
 
 import hashlib
@@ -21,12 +22,23 @@ from control_plane.objects import NoSuchObjectError, ObjectStore
 
 async def erase_episode(engine: AsyncEngine, objects: ObjectStore, episode_id: UUID, prefix: str, *, because: str) -> int:
     """Every object below its prefix, whatever the rows say of them. Returns how many there were."""
+    with database_errors():
+        async with engine.begin() as connection:
+            await _hold(connection, episode_id)
+            return await _erase(connection, objects, (episode_id, prefix), because)
+
+
+async def _hold(connection: AsyncConnection, episode_id: UUID) -> Any:
+    query = select(captured_episodes).where(captured_episodes.c.id == episode_id).with_for_update()
+    return (await connection.execute(query)).one()
+
+
+async def _erase(connection: AsyncConnection, objects: ObjectStore, episode: tuple[UUID, str], because: str) -> int:
+    episode_id, prefix = episode
     keys = [found.key for found in await objects.find(prefix)]
     if keys:
         await objects.remove(keys)
-    with database_errors():
-        async with engine.begin() as connection:
-            await _mark(connection, episode_id, because)
+    await _mark(connection, episode_id, because)
     return len(keys)
 
 
@@ -51,65 +63,51 @@ async def _tombstone(connection: AsyncConnection, episode_id: UUID) -> None:
 
 async def erase_frame(engine: AsyncEngine, objects: ObjectStore, request_id: UUID, *, because: str) -> int:
     """One request's frame: its part is written anew without it. Returns how many objects changed."""
-    row = await _frame(engine, request_id)
-    if row is None:
-        return 0
-    episode = Episode(id=row.episode_id, customer_id=row.customer_id, prefix=row.prefix)
-    try:
-        part = without(await objects.get(row.part_key), request_id)
-    except NoSuchObjectError:
-        return await erase_episode(engine, objects, episode.id, episode.prefix, because=because)
-    if row.frames <= 1:
-        return await erase_episode(engine, objects, episode.id, episode.prefix, because=because)
-    if part.frames:
-        await objects.put(row.part_key, part.data)
-    else:
-        await objects.remove([row.part_key])
+    is_it = captured_frames.c.request_id == request_id
     with database_errors():
         async with engine.begin() as connection:
-            of_part = captured_parts.c.key == row.part_key
-            if part.frames:
-                await connection.execute(update(captured_parts).where(of_part).values(_facts(row, part)))
-            else:
-                await connection.execute(delete(captured_parts).where(of_part))
-            await connection.execute(delete(captured_frames).where(captured_frames.c.request_id == request_id))
+            episode_id = await connection.scalar(select(captured_frames.c.episode_id).where(is_it))
+            if episode_id is None:
+                return 0
+            row = await _hold(connection, episode_id)
+            key = await connection.scalar(select(captured_frames.c.part_key).where(is_it))
+            if key is None:  # another deletion was faster
+                return 0
+            try:
+                part = without(await objects.get(key), request_id)
+            except NoSuchObjectError:
+                part = None
+            if part is None or row.frames <= 1:
+                return await _erase(connection, objects, (row.id, row.prefix), because)
+            await _replace(connection, objects, key, part)
+            await connection.execute(delete(captured_frames).where(is_it))
             shorter = {"frames": captured_episodes.c.frames - 1, "is_whole": False}
-            await connection.execute(update(captured_episodes).where(captured_episodes.c.id == episode.id).values(shorter))
-            await _tombstone(connection, episode.id)
-    if row.state == "closed":
-        await _write_manifest(engine, objects, episode)
+            await connection.execute(update(captured_episodes).where(captured_episodes.c.id == row.id).values(shorter))
+            await _tombstone(connection, row.id)
+            if row.state == "closed":
+                await _write_manifest(connection, objects, Episode(id=row.id, customer_id=row.customer_id, prefix=row.prefix))
     return 1
 
 
-def _facts(row: Any, part: Packed) -> dict[str, Any]:
-    words = msgspec.convert(row.summary, Summary).words
-    summary = summary_of([frame for frame, _ in frames_in(part.data)], words)
-    return NewPart(key=row.part_key, part=part, summary=summary).facts()
+async def _replace(connection: AsyncConnection, objects: ObjectStore, key: str, part: Packed) -> None:
+    is_it = captured_parts.c.key == key
+    if not part.frames:
+        await objects.remove([key])
+        await connection.execute(delete(captured_parts).where(is_it))
+        return
+    await objects.put(key, part.data)
+    summary = await connection.scalar(select(captured_parts.c.summary).where(is_it))
+    await connection.execute(update(captured_parts).where(is_it).values(_facts(key, part, summary)))
 
 
-async def _frame(engine: AsyncEngine, request_id: UUID) -> Any:
-    columns = (
-        captured_frames.c.part_key,
-        captured_episodes.c.id.label("episode_id"),
-        captured_episodes.c.customer_id,
-        captured_episodes.c.prefix,
-        captured_episodes.c.frames,
-        captured_episodes.c.state,
-        captured_parts.c.summary,
-    )
-    joined = captured_frames.join(captured_episodes, captured_frames.c.episode_id == captured_episodes.c.id)
-    joined = joined.join(captured_parts, captured_frames.c.part_key == captured_parts.c.key)
-    query = select(*columns).select_from(joined).where(captured_frames.c.request_id == request_id)
-    with database_errors():
-        async with engine.connect() as connection:
-            return (await connection.execute(query)).one_or_none()
+def _facts(key: str, part: Packed, summary: Any) -> dict[str, Any]:
+    words = msgspec.convert(summary, Summary).words
+    together = summary_of([frame for frame, _ in frames_in(part.data)], words)
+    return NewPart(key=key, part=part, summary=together).facts()
 
 
-async def _write_manifest(engine: AsyncEngine, objects: ObjectStore, episode: Episode) -> None:
-    manifest = encoded(await episodes.manifest_of(engine, episode))
+async def _write_manifest(connection: AsyncConnection, objects: ObjectStore, episode: Episode) -> None:
+    manifest = encoded(await episodes.manifest_of(connection, episode))
     await objects.put(f"{episode.prefix}{MANIFEST}", manifest)
-    with database_errors():
-        async with engine.begin() as connection:
-            is_it = captured_episodes.c.id == episode.id
-            digest = hashlib.sha256(manifest).digest()
-            await connection.execute(update(captured_episodes).where(is_it).values(manifest_sha256=digest))
+    is_it, digest = captured_episodes.c.id == episode.id, hashlib.sha256(manifest).digest()
+    await connection.execute(update(captured_episodes).where(is_it).values(manifest_sha256=digest))

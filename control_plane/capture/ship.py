@@ -2,6 +2,7 @@
 
 A file is removed only when every frame of it is stored, dropped for a reason that is counted, or known already; whoever is killed
 in between does the same again, and the same again changes nothing: parts are named after their file, frames after their request.
+What is whole in a torn file is stored, and the rest goes with it: a tail kept aside would outlive every promise of deletion.
 While the store is away files wait. What was deleted or withdrawn meanwhile is not stored. Knows no HTTP.
 """
 
@@ -9,13 +10,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from prometheus_client import Counter
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.capture import episodes
@@ -24,11 +25,14 @@ from control_plane.capture.episodes import Episode, NewPart
 from control_plane.capture.part import MANIFEST, encoded, frame_of, pack, summary_of
 from control_plane.capture.sample import Sample, SampleError, decode
 from control_plane.capture.standing import Standing, standing_of
+from control_plane.db import database_errors
 from control_plane.metrics import Metrics
 from control_plane.objects import ObjectStore
 from control_plane.sampling import Rules
+from control_plane.usage import forgotten
+from control_plane.usage.forgotten import FRAMES_GATE
 from control_plane.usage.request_id import instant_of
-from control_plane.usage.segment import ClaimedSegment, claim, segments
+from control_plane.usage.segment import ClaimedSegment, claim, segments, torn
 
 FEEDBACK_WAIT_S = 120.0  # how long a file is held back for feedback, where it may decide
 
@@ -57,7 +61,7 @@ class Shipper:
     ) -> None:
         self._folder, self._engine, self._objects = folder, engine, objects
         self._rules, self._idle_s, self._log = rules, idle_s, log
-        outcomes = ("stored", "duplicate", "not_sampled", "deleted", "withdrawn", "unreadable")
+        outcomes = ("stored", "duplicate", "not_sampled", "deleted", "withdrawn", "unreadable", "torn")
         self._counts: dict[str, Counter] = {name: metrics.capture_frames.labels(outcome=name) for name in outcomes}
         self._spool_bytes = metrics.capture_spool_bytes
 
@@ -76,14 +80,15 @@ class Shipper:
                 continue
             try:
                 stored += await self._ship(segment)
-                await asyncio.to_thread(segment.discard)
+                await asyncio.to_thread(segment.remove)
             finally:
                 segment.close()
         if self._folder.exists():
+            await asyncio.to_thread(self._remove_torn)
             self._spool_bytes.set(await asyncio.to_thread(waiting_bytes, self._folder))
-        idle_s = self._idle_s + (FEEDBACK_WAIT_S if is_waiting else 0)
-        for episode in await episodes.idle(self._engine, timedelta(seconds=idle_s)):
-            await self._close(episode)
+        idle = timedelta(seconds=self._idle_s + (FEEDBACK_WAIT_S if is_waiting else 0))
+        for episode in await episodes.idle(self._engine, idle):
+            await self._close(episode, idle)
         return stored
 
     async def _ship(self, segment: ClaimedSegment) -> int:
@@ -91,12 +96,19 @@ class Shipper:
         if unreadable:
             self._counts["unreadable"].inc(unreadable)
             self._log.warning("captured frames cannot be read", segment=segment.path.name, frames=unreadable)
-        standing = await standing_of(self._engine, samples)
-        known = await episodes.known(self._engine, [sample.request_id for sample in samples])
-        stored = 0
-        for group in grouped(self._wanted(samples, standing, known)):
-            stored += await self._store(group, segment.path.stem)
-        return stored
+        if segment.is_torn:
+            self._tell_torn(segment.path)
+        return sum([await self._store(group, segment.path.stem) for group in grouped(samples)])
+
+    def _remove_torn(self) -> None:
+        """What older releases set aside: its whole frames were stored then."""
+        for path in torn(self._folder):
+            self._tell_torn(path)
+            path.unlink(missing_ok=True)
+
+    def _tell_torn(self, path: Path) -> None:
+        self._counts["torn"].inc()
+        self._log.warning("a torn file of captured frames is removed", segment=path.name)
 
     def _wanted(self, samples: Sequence[Sample], standing: Standing, known: set[UUID]) -> list[Sample]:
         wanted = []
@@ -117,21 +129,36 @@ class Shipper:
         return wanted
 
     async def _store(self, group: Group, stem: str) -> int:
+        """Looks what may be stored and stores it, in one transaction: no deletion passes in between."""
+        with database_errors():
+            async with self._engine.begin() as connection:
+                await forgotten.hold(connection, FRAMES_GATE)
+                standing = await standing_of(connection, group.samples)
+                known = await episodes.known(connection, [sample.request_id for sample in group.samples])
+                wanted = self._wanted(group.samples, standing, known)
+                return await self._put(connection, replace(group, samples=tuple(wanted)), stem) if wanted else 0
+
+    async def _put(self, connection: AsyncConnection, group: Group, stem: str) -> int:
         timed = [(sample, instant_of(sample.request_id)) for sample in group.samples]
         episode = await episodes.open_(self._engine, timed, group.session_key)
+        while not await episodes.hold(connection, episode):  # ended between the two
+            episode = await episodes.open_(self._engine, timed, group.session_key)
         part = await asyncio.to_thread(pack, timed)
         key = f"{episode.prefix}part-{stem}.tar"
         await self._objects.put(key, part.data)
         summary = summary_of([frame_of(sample, at) for sample, at in timed], group.samples[0].words)
-        await episodes.add_part(self._engine, episode, NewPart(key=key, part=part, summary=summary), group.samples)
+        await episodes.add_part(connection, episode, NewPart(key=key, part=part, summary=summary), group.samples)
         self._counts["stored"].inc(part.frames)
         return part.frames
 
-    async def _close(self, episode: Episode) -> None:
+    async def _close(self, episode: Episode, idle: timedelta) -> None:
         """The manifest, and then the word that there is one. Frames that come later are another episode."""
-        manifest = encoded(await episodes.manifest_of(self._engine, episode))
-        await self._objects.put(f"{episode.prefix}{MANIFEST}", manifest)
-        await episodes.close(self._engine, episode, sha256=hashlib.sha256(manifest).digest())
+        async with episodes.closing(self._engine, episode, idle) as connection:
+            if connection is None:
+                return
+            manifest = encoded(await episodes.manifest_of(connection, episode))
+            await self._objects.put(f"{episode.prefix}{MANIFEST}", manifest)
+            await episodes.close(connection, episode, sha256=hashlib.sha256(manifest).digest())
 
 
 def _read(segment: ClaimedSegment) -> tuple[list[Sample], int]:

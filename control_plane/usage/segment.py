@@ -81,12 +81,21 @@ class ClaimedSegment:
                     return
                 yield payload
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether the last reading met a tear."""
+        return self._is_torn
+
     def discard(self) -> None:
         """Removes the file; what could not be read after a tear was never acknowledged, but is kept under another name."""
         if self._is_torn:
             self.path.rename(self.path.with_suffix(TORN_SUFFIX))
         else:
-            self.path.unlink(missing_ok=True)
+            self.remove()
+
+    def remove(self) -> None:
+        """Removes the file, torn or not: for what may not be kept."""
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Unlocks it."""
@@ -96,6 +105,11 @@ class ClaimedSegment:
 def segments(folder: Path) -> list[Path]:
     """Every segment in the folder, oldest first, whoever has it. Raises OSError."""
     return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def torn(folder: Path) -> list[Path]:
+    """What was kept of torn segments. Raises OSError."""
+    return sorted(folder.glob(f"*{TORN_SUFFIX}"))
 
 
 def claim(path: Path) -> ClaimedSegment | None:

@@ -22,7 +22,7 @@ from deploy.embedded.screen import LineScreen, Screen, create_screen, describe
 from deploy.embedded.settings import ROOT, EmbeddedSettings, load_embedded
 from deploy.embedded.stack import Site
 from deploy.embedded.state import AlreadyRunningError, State, open_state, owned, owner_of
-from deploy.embedded.status import Phase, ServerState, Status, end_leftovers, read_status
+from deploy.embedded.status import Phase, Status, end_leftovers, read_status
 from deploy.embedded.watch import watch
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -157,23 +157,30 @@ def restart(
     names = [name for name in before.servers if name.startswith(what.value)]
     if what is Replaced.API and len(names) < 2:
         _refuse("the only API process cannot be replaced without a gap: VLA_API_PROCESSES=2, or `vlaapi down` and `vlaapi up`")
-    os.kill(pid, next(number for number, prefix in REPLACED_BY.items() if prefix.startswith(what.value)))
-    for name in names:
-        _until_replaced(root, name, before.servers[name].pid)
-        typer.echo(f"{name} is replaced")
+    number, prefix = next((number, prefix) for number, prefix in REPLACED_BY.items() if prefix.startswith(what.value))
+    seen = before.replacements.get(prefix)
+    os.kill(pid, number)
+    _follow_replacement(root, prefix, after=0 if seen is None else seen.number)
 
 
-def _until_replaced(root: Path, name: str, pid: int | None) -> None:
-    for _ in range(int(_LONGEST_REPLACEMENT_S / _POLL_S)):
-        now = read_status(root)
-        if now is None or now.state is not Phase.READY:
+def _follow_replacement(root: Path, prefix: str, *, after: int) -> None:
+    """Tells of the first replacement after that one. One of another kind may have to end before it begins."""
+    told, moved_at = 0, time.monotonic()
+    while time.monotonic() - moved_at < _LONGEST_REPLACEMENT_S:
+        status = read_status(root)
+        if status is None or status.state is not Phase.READY:
             _refuse("the service was stopped meanwhile")
-        if now.not_replaced is not None:
-            _refuse(now.not_replaced)
-        if now.servers[name].state is ServerState.READY and now.servers[name].pid not in {pid, None}:
-            return
+        now = status.replacements.get(prefix)
+        if now is not None and now.number > after:
+            for line in now.told[told:]:
+                typer.echo(line)
+                told, moved_at = told + 1, time.monotonic()
+            if now.fault is not None:
+                _refuse(now.fault)
+            if now.is_over:
+                return
         time.sleep(_POLL_S)
-    _refuse(f"{name} was not replaced within {_LONGEST_REPLACEMENT_S:g} s")
+    _refuse(f"nothing was replaced for {_LONGEST_REPLACEMENT_S:g} s; see `vlaapi status`")
 
 
 @app.command()

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from deploy.embedded.question import check_service
 from deploy.embedded.server import StartError
 from deploy.embedded.stack import Site, Stack, build_stack
 from deploy.embedded.state import State, close_state, rotate, write_private
-from deploy.embedded.status import Phase, Status, end_leftovers, write_status
+from deploy.embedded.status import Phase, Replacement, Status, end_leftovers, write_status
 from deploy.embedded.supervisor import Supervisor
 from export.contract.manifest import ManifestError, load_manifest
 
@@ -61,7 +61,8 @@ class Life:
         self._state, self._stack, self._show = state, stack, show
         self._began = time.monotonic()
         self._status = Status(state=Phase.STARTING, supervisor_pid=os.getpid(), url=stack.url, notes=stack.notes, servers={})
-        self._replacing: asyncio.Task[None] | None = None
+        self._replacing = set[asyncio.Task[None]]()
+        self._one_at_a_time = asyncio.Lock()
         self._supervisor = Supervisor(stack.ranks, log_of=state.log, changed=self._tell)
 
     async def run(self) -> None:
@@ -76,9 +77,9 @@ class Life:
             self._tell(error=str(error))
             raise
         finally:
-            if self._replacing is not None:
-                self._replacing.cancel()
-                await asyncio.gather(self._replacing, return_exceptions=True)
+            for task in self._replacing:
+                task.cancel()
+            await asyncio.gather(*self._replacing, return_exceptions=True)
             self._tell(state=Phase.STOPPING)
             await self._supervisor.stop()
             close_state(self._state)
@@ -94,20 +95,28 @@ class Life:
         self._tell(state=Phase.READY, demo_key=demo.key, ready_after_s=round(time.monotonic() - self._began, 2))
 
     def _begin_to_replace(self, prefix: str) -> None:
-        """One after another; asked for while it is being done, it is done once."""
-        if self._status.state is Phase.READY and (self._replacing is None or self._replacing.done()):
-            names = [name for name in self._supervisor.servers if name.startswith(prefix)]
-            self._tell(replacing=names[0], not_replaced=None)
-            self._replacing = asyncio.create_task(self._replace(names))
+        """One after another; what is asked for while another is being done comes after it."""
+        if self._status.state is Phase.READY:
+            task = asyncio.create_task(self._replace(prefix))
+            self._replacing.add(task)
+            task.add_done_callback(self._replacing.discard)
 
-    async def _replace(self, names: Sequence[str]) -> None:
-        try:
-            for name in names:
-                self._tell(replacing=name)
-                await self._supervisor.replace(name)
-            self._tell(replacing=None)
-        except StartError as error:
-            self._tell(replacing=None, not_replaced=str(error))
+    async def _replace(self, prefix: str) -> None:
+        async with self._one_at_a_time:
+            last = self._status.replacements.get(prefix)
+            now = Replacement(number=1 if last is None else last.number + 1)
+            try:
+                for name in [name for name in self._supervisor.servers if name.startswith(prefix)]:
+                    self._tell_of(prefix, now)
+                    was_killed = await self._supervisor.replace(name)
+                    line = f"{name} is replaced" if was_killed is None else f"{name} is replaced ({was_killed})"
+                    now = msgspec.structs.replace(now, told=(*now.told, line))
+            except StartError as error:
+                now = msgspec.structs.replace(now, fault=str(error))
+            self._tell_of(prefix, msgspec.structs.replace(now, is_over=True))
+
+    def _tell_of(self, prefix: str, replacement: Replacement) -> None:
+        self._tell(replacements={**self._status.replacements, prefix: replacement})
 
     def _tell(self, **facts: Any) -> None:
         self._status = msgspec.structs.replace(self._status, servers=self._supervisor.servers, **facts)

@@ -51,6 +51,15 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class Replacement(msgspec.Struct, frozen=True, kw_only=True):
+    """The last time that processes of one kind were replaced. Whoever asks for one waits for a number after the one they saw."""
+
+    number: int
+    is_over: bool = False
+    told: tuple[str, ...] = ()  # a line for each process
+    fault: str | None = None  # why it was given up; those after it still run
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The whole stack."""
 
@@ -60,8 +69,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     demo_key: str | None = None
     ready_after_s: float | None = None
     error: str | None = None
-    replacing: str | None = None  # the server whose process is being replaced
-    not_replaced: str | None = None  # why the last replacement was given up; those after it still run
+    replacements: dict[str, Replacement] = {}  # by the beginning of the servers' names
     notes: tuple[str, ...] = ()  # what is missing, and is done without
     servers: dict[str, ServerStatus]
 

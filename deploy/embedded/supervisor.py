@@ -2,7 +2,8 @@
 
     first start    a server that does not become ready fails the whole start: a person has to look (unless nobody waits for it)
     later          it is restarted after a pause that doubles, and given up when it flaps; the others stay up
-    replace        one after another, each retired first and waited for: what several share is never without all of them
+    replace        one after another, each retired first and waited for: what several share is never without all of them;
+                   a process that does not end in its time is killed, and that is told
     stop           rank by rank, the last one first, each server with its own signal and time
 
 A dependency is waited for until it has been ready once; after that each server survives the others' absence by itself, so that
@@ -10,7 +11,6 @@ one restart never drags another down. Knows no server by name and prints nothing
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -56,6 +56,8 @@ class Kept:
     status: ServerStatus = field(default_factory=lambda: ServerStatus(state=ServerState.WAITING))
     was_ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    over: asyncio.Event | None = None  # of the process that runs: it has ended, or shall end now
+    was_killed: str | None = None  # how its last process had to be ended
     is_replaced: bool = False  # it is on its way out by our own wish: no fault of its own is looked for
 
 
@@ -106,21 +108,26 @@ class Supervisor:
                 if kept.status.state not in {ServerState.DONE, ServerState.GIVEN_UP}:
                     self._to(kept, ServerState.STOPPED, pid=None, born_at=None)
 
-    async def replace(self, name: str) -> None:
-        """Ends one server's process when nobody needs it and waits for the next one. Raises StartError when that is not ready."""
+    async def replace(self, name: str) -> str | None:
+        """Ends one server's process when nobody needs it and waits for the next one. Raises StartError when that is not ready.
+
+        Returns how the old one had to be ended, where asking was not enough.
+        """
         kept = self._kept[name]
         pid = kept.status.pid
         if kept.status.state is not ServerState.READY or pid is None:
             raise StartError(f"{name}: is {kept.status.state}, and only what is ready is replaced")
-        kept.is_replaced = True
+        kept.is_replaced, kept.was_killed = True, None
         if kept.server.retire is not None:
             await kept.server.retire(pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, kept.server.stop_signal)
+        if kept.status.pid == pid and kept.over is not None:  # it may have ended by itself meanwhile
+            kept.over.set()
         patience_s = kept.server.stop_timeout_s + kept.server.start_timeout_s
         for _ in range(int(patience_s / _LOOK_S)):
             if kept.status.state is ServerState.READY and kept.status.pid not in {pid, None}:
-                return
+                return kept.was_killed
+            if kept.status.state in {ServerState.RESTARTING, ServerState.GIVEN_UP}:  # the new one came to nothing
+                raise StartError(f"{name}: {kept.status.detail}")
             await asyncio.sleep(_LOOK_S)
         raise StartError(f"{name}: the new process was not ready after {patience_s:g} s ({kept.status.detail})")
 
@@ -158,15 +165,18 @@ class Supervisor:
         try:
             self._to(kept, ServerState.STARTING, pid=process.pid, born_at=born_at(process.pid))
             with _end_of(process) as ended:
+                kept.over = ended
                 await self._until_ready(kept, process, ended)
                 state = ServerState.DONE if server.is_one_shot else ServerState.READY
                 self._to(kept, state, detail=None, ready_after_s=round(time.monotonic() - began, 2))
                 kept.was_ready.set()
                 return "" if server.is_one_shot else await _until_broken(kept, process, ended)
         finally:
-            if process.poll() is None:
+            if is_asked := process.poll() is None:
                 self._to(kept, ServerState.STOPPING)
-            await asyncio.to_thread(child.stop, server, process)
+            status = await asyncio.to_thread(child.stop, server, process)
+            if is_asked and status == -signal.SIGKILL:
+                kept.was_killed = _insisted(kept, process.pid)
             self._to(kept, kept.status.state, pid=None, born_at=None)
 
     async def _until_ready(self, kept: Kept, process: subprocess.Popen[bytes], ended: asyncio.Event) -> None:
@@ -228,8 +238,18 @@ def _end_of(process: subprocess.Popen[bytes]) -> Iterator[asyncio.Event]:
         os.close(descriptor)
 
 
+def _insisted(kept: Kept, pid: int) -> str:
+    """That a process had to be killed, also as a line of its log."""
+    server = kept.server
+    text = f"{server.name}: pid {pid} did not end within {server.stop_timeout_s:g} s of {server.stop_signal.name}, and was killed"
+    with kept.log.open("a") as log:
+        log.write(f"vlaapi: {text}\n")
+    return text
+
+
 def _how(process: subprocess.Popen[bytes]) -> str:
-    status = process.wait()
+    if (status := process.poll()) is None:
+        return "replaced"
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 

@@ -4,10 +4,9 @@ import json
 import re
 import sys
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,8 +24,7 @@ from deploy.embedded.monitoring import PORTS, Monitoring, missing, monitoring, o
 from deploy.embedded.server import Port, StartError
 from deploy.embedded.watch import watch
 from tests.conftest import ENVIRONMENT, monitoring_program, running
-
-_PATIENCE_S = 120
+from tests.control_plane.eventually import until
 
 
 @pytest.fixture
@@ -151,14 +149,6 @@ def ask(port: int, path: str) -> Any:
         return json.load(answer)
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    """Asks again and again, patiently."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.2)
-
-
 def query(stack: Stack, expression: str) -> list[float]:
     """The values of an instant query."""
     port = int(stack.environment["VLA_PROMETHEUS_PORT"])
@@ -184,7 +174,7 @@ def test_an_alert_of_the_running_service_arrives_at_a_webhook(tmp_path: Path) ->
         running_stack(tmp_path / "state", VLA_SCRAPE_INTERVAL_S="1", VLA_ALERT_WEBHOOK_URL=receiver.url) as stack,
     ):
         break_the_books(stack)
-        eventually(lambda: {"DeadUsageEvents", "Watchdog"} <= receiver.alerts.keys())
+        until(lambda: {"DeadUsageEvents", "Watchdog"} <= receiver.alerts.keys())
         alert = receiver.alerts["DeadUsageEvents"]
         assert alert["status"] == "firing"
         assert alert["labels"] == {"alertname": "DeadUsageEvents", "severity": "page"}
@@ -200,12 +190,12 @@ def test_an_alert_of_the_running_service_arrives_at_a_webhook(tmp_path: Path) ->
 def check_what_prometheus_sees(stack: Stack) -> None:
     """Every address answers it, every rule can be judged, and the worker's looks are there."""
     jobs = {"api", "triton", "objects", "prometheus", "alertmanager"}
-    eventually(lambda: sorted(query(stack, "up")) == [1.0] * len(jobs))
+    until(lambda: sorted(query(stack, "up")) == [1.0] * len(jobs))
     rules = ask(int(stack.environment["VLA_PROMETHEUS_PORT"]), "/api/v1/rules")["data"]["groups"]
     judged = [rule for group in rules for rule in group["rules"]]
     assert len(judged) > 60
     assert {rule["name"]: rule["lastError"] for rule in judged if rule.get("lastError")} == {}
-    eventually(lambda: query(stack, "vla_store_up") == [1.0] * 3)
+    until(lambda: query(stack, "vla_store_up") == [1.0] * 3)
     assert query(stack, "time() - max(vla_worker_timestamp_seconds) < 60") != []
     assert query(stack, "vla_customers_spiking") == [0.0]
 

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from deploy.embedded.settings import ROOT
 from deploy.nginx.__main__ import production
 from deploy.nginx.conf import render
 from tests.conftest import free_port, running
+from tests.control_plane.eventually import until
 from tests.deploy import http2_by_hand
 from tests.deploy.production_door import PUBLIC_URL, ProductionDoor, make_certificate, production_door, replica, servers
 
@@ -199,11 +200,11 @@ def test_a_post_whose_process_is_killed_is_not_sent_to_another(server_folder: Pa
 
     try:
         for one, _ in replicas:
-            _until(partial(_listens, one.port))
+            until(partial(_listens, one.port))
         with production_door(server_folder / "nginx with two", upstreams=servers(*(one for one, _ in replicas))) as door:
             thread = threading.Thread(target=ask, args=(door,))
             thread.start()
-            _until(lambda: any(one.requests for one, _ in replicas))
+            until(lambda: any(one.requests for one, _ in replicas))
             taken = next(number for number, (one, _) in enumerate(replicas) if one.requests)
             child.bury(replicas[taken][1], processes[taken])
             thread.join(60)
@@ -244,8 +245,8 @@ def test_a_reload_under_load_drops_no_request(door: ProductionDoor) -> None:
         for _ in range(3):
             before, goal = _awake(door), [count + 5 for count in answered]
             door.reload()
-            _until(partial(_is_another, door, before))
-            _until(partial(_are_past, answered, goal))
+            until(partial(_is_another, door, before))
+            until(partial(_are_past, answered, goal))
     finally:
         stop.set()
         for thread in threads:
@@ -290,11 +291,11 @@ def test_replicas_that_come_and_go_are_followed_by_name(server_folder: Path) -> 
             for line in production({}).upstreams
         )
         with production_door(server_folder / "nginx and names", upstreams=lines) as door:
-            _until(lambda: _who_answers(door) == "127.0.0.1")
+            until(lambda: _who_answers(door) == "127.0.0.1")
             names[:] = ["127.0.0.2"]
-            _until(lambda: _who_answers(door) == "127.0.0.2")
+            until(lambda: _who_answers(door) == "127.0.0.2")
             names[:] = ["127.0.0.1", "127.0.0.2"]
-            _until(lambda: {_who_answers(door) for _ in range(8)} == {"127.0.0.1", "127.0.0.2"})
+            until(lambda: {_who_answers(door) for _ in range(8)} == {"127.0.0.1", "127.0.0.2"})
 
 
 def _who_answers(door: ProductionDoor) -> str | None:
@@ -358,10 +359,3 @@ def _drip(line: ssl.SSLSocket, data: bytes) -> None:
 def _listens(port: int) -> bool:
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)

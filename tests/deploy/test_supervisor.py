@@ -185,6 +185,35 @@ async def test_a_server_that_ignores_its_signal_is_killed_after_its_time(worksho
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_server_is_replaced_and_one_that_ignores_its_signal_is_killed_for_it_and_that_is_told(workshop: Workshop) -> None:
+    async with workshop.supervised([workshop.server("good")], [workshop.server("deaf", manner="deaf")]) as supervisor:
+        before = supervisor.servers
+        assert await supervisor.replace("good") is None
+        pid = before["deaf"].pid
+        told = f"deaf: pid {pid} did not end within 0.3 s of SIGTERM, and was killed"
+        assert await supervisor.replace("deaf") == told
+        assert f"vlaapi: {told}\n" in (workshop.folder / "deaf.log").read_text()
+        for name, now in supervisor.servers.items():
+            assert (now.state, now.restarts, now.pid == before[name].pid) == (ServerState.READY, 0, False)
+            assert not psutil.pid_exists(before[name].pid or 0)
+    assert workshop.journal[2] == "SIGTERM good"
+
+
+async def test_a_replacement_that_does_not_come_up_says_why_and_the_server_is_tried_again(workshop: Workshop) -> None:
+    """What it needs is gone for a moment: nobody waits for a time-out, and the next replacement is a new one."""
+    bad = workshop.folder / "bad"
+    server = workshop.server("api")
+    program = f"import os, sys; os.path.exists({str(bad)!r}) and sys.exit('no room'); exec(sys.argv.pop(1))"
+    server = replace(server, argv=(sys.executable, "-c", program, *server.argv[2:]))
+    async with workshop.supervised([server]) as supervisor:
+        bad.touch()
+        with pytest.raises(StartError, match=r"api: .*no room.*; again in"):
+            await supervisor.replace("api")
+        bad.unlink()
+        await workshop.until(supervisor, "api", ServerState.READY)
+        assert await supervisor.replace("api") is None
+
+
 async def test_a_server_that_no_longer_answers_is_restarted(workshop: Workshop) -> None:
     server = replace(workshop.server("mute"), probe_every_s=0.05)
     async with workshop.supervised([server]) as supervisor:

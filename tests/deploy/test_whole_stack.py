@@ -2,14 +2,14 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deploy.embedded.seaweedfs import PORTS as OBJECT_STORE_PORTS
 from deploy.embedded.settings import ROOT
 from deploy.embedded.state import open_state
 from tests.conftest import free_port
+from tests.control_plane.eventually import until
 from tests.deploy import nothing_secret
 
 _PORTS = ("PORT", "POSTGRES_PORT", "VALKEY_PORT", "TRITON_GRPC_PORT", "TRITON_HTTP_PORT", "TRITON_METRICS_PORT")
@@ -76,7 +77,7 @@ def test_it_starts_answers_is_refused_a_second_time_and_stops_without_orphans(se
     assert set(status["servers"]) == _SERVERS
     awaited = {name: server["state"] for name, server in status["servers"].items() if name not in _UNAWAITED}
     assert set(awaited.values()) == {"ready", "done"}
-    _until(lambda: {service.status()["servers"][name]["state"] for name in _UNAWAITED} == {"ready"})  # nobody waits for them
+    until(lambda: {service.status()["servers"][name]["state"] for name in _UNAWAITED} == {"ready"})  # nobody waits for them
     assert status["demo_key"].startswith("vla_live_")
 
     (curl,) = [line.partition("try it")[2].strip() for line in up.stdout.splitlines() if "try it" in line]
@@ -135,21 +136,37 @@ def test_a_taken_port_and_a_misspelt_setting_refuse_the_start(service: Service) 
     assert "VLA_TRITON_GRPC_PORT moves it" in taken.stderr
 
 
-def test_sockets_that_somebody_removed_come_back(service: Service) -> None:
+def test_sockets_that_somebody_removed_come_back_and_processes_are_replaced_on_demand(service: Service) -> None:
     assert service.vlaapi("up", "--detach").returncode == 0
     status = service.status()
     sockets = open_state(Path(service.environment["VLA_STATE_DIR"])).sockets
     shutil.rmtree(sockets)
     os.kill(status["servers"]["triton"]["pid"], signal.SIGKILL)
-    _until(lambda: all(service.status()["servers"][name]["restarts"] == 1 for name in ("api-1", "api-2", "triton")))
-    _until(lambda: {server["state"] for server in service.status()["servers"].values()} == {"ready", "done"})
+    until(lambda: all(service.status()["servers"][name]["restarts"] == 1 for name in ("api-1", "api-2", "triton")))
+    until(lambda: {server["state"] for server in service.status()["servers"].values()} == {"ready", "done"})
     assert sockets.stat().st_mode & 0o777 == 0o700
     with urllib.request.urlopen(f"{status['url']}/ready", timeout=10) as answer:  # noqa: S310 -- our own address
         assert answer.status == 200
+    _replaced_on_demand(service, Path(service.environment["VLA_STATE_DIR"]))
 
 
-def _until(is_so: Callable[[], bool]) -> None:
-    """Asks the running service again and again; each question takes a process of its own, so nothing spins."""
-    deadline = time.monotonic() + 90
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
+def _replaced_on_demand(service: Service, state: Path) -> None:
+    """One that hangs, one whose successor does not come up, and again when what was in the way is gone."""
+    hanging = service.status()["servers"]["worker"]["pid"]
+    os.kill(hanging, signal.SIGSTOP)
+    done = service.vlaapi("restart", "worker")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"worker is replaced (worker: pid {hanging} did not end within 5 s of SIGTERM, and was killed)\n",
+    )
+    assert not psutil.pid_exists(hanging)
+
+    (state / "metrics").rename(state / "metrics aside")
+    refused = service.vlaapi("restart", "worker")
+    assert refused.returncode == 1
+    assert re.fullmatch(r"vlaapi: worker: .*again in .*\n", refused.stderr)
+    (state / "metrics aside").rename(state / "metrics")
+    until(lambda: service.status()["servers"]["worker"]["state"] == "ready")
+    for what, told in (("worker", "worker is replaced\n"), ("api", "api-1 is replaced\napi-2 is replaced\n")):
+        done = service.vlaapi("restart", what)
+        assert (done.returncode, done.stdout, done.stderr) == (0, told, "")

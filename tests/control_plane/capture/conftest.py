@@ -117,9 +117,9 @@ class House:
         stores = Stores(engine=self.engine, redis=self.redis, pepper=b"p" * 32)
         await set_data_policy(stores, self.customer_id, NewDataPolicy(policy=policy, given_by="Dana"))
 
-    def places(self) -> Places:
+    def places(self, objects: ObjectStore | None = None) -> Places:
         """Where deletion works."""
-        return Places(engine=self.engine, redis=self.redis, objects=self.objects, by=By(actor="a test"))
+        return Places(engine=self.engine, redis=self.redis, objects=objects or self.objects, by=By(actor="a test"))
 
 
 @pytest.fixture

@@ -142,12 +142,15 @@ async def test_what_only_feedback_would_keep_waits_for_it_and_then_goes(house: H
     assert await house.scalar("SELECT session_id FROM captured_episodes") == "praised"
 
 
-async def test_a_torn_file_gives_what_was_whole_and_is_set_aside(house: House) -> None:
+async def test_a_torn_file_gives_what_was_whole_and_keeps_no_picture(house: House) -> None:
+    """Neither its tail nor what an older release set aside: nobody would ever delete it."""
     house.write(house.sample(0), house.sample(1))
     (path,) = segments(house.folder)
     path.write_bytes(path.read_bytes()[:-50])
+    path.with_name("older.torn").write_bytes(a_picture(5))
     assert await house.shipper().step() == 1
-    assert [path.suffix for path in house.folder.iterdir()] == [".torn"]
+    assert list(house.folder.iterdir()) == []
+    assert (house.counted("stored"), house.counted("torn")) == (1, 2)
 
 
 _CHILD = """
