@@ -266,10 +266,10 @@ def test_a_renewed_certificate_is_shown_without_anybody_doing_anything(server_fo
     ):
         old = _shown(door)
         certificate.rename(door.certificate)
-        _until(lambda: "key values mismatch" in (folder / "nginx.log").read_text())
+        until(lambda: "key values mismatch" in (folder / "nginx.log").read_text())
         assert _shown(door) == old
         key.rename(folder / "tls/privkey.pem")
-        _until(lambda: _shown(door) != old)
+        until(lambda: _shown(door) != old)
         assert door.ask("POST", "/v1/inference", b"{}")[0] == 200
 
 
