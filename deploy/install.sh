@@ -98,6 +98,7 @@ check_values() {
   if [[ -n $cert || -n $key ]]; then check_given_certificate; elif [[ -f $tls/fullchain.pem && ! -f $root/site/ca/issued ]]; then
     is_for "$tls/fullchain.pem" "$url" || fault "the certificate in site/tls is not for $url: give one that is, with --cert and --key"
   fi
+  [[ $(value_of VLA_API_REPLICAS) =~ ^([1-9][0-9]?)?$ ]] || fault "VLA_API_REPLICAS in .env must be a number from 1 to 99"
   for name in "${secrets[@]}"; do
     ! has "$name" || [[ $(value_of "$name") =~ ^[A-Za-z0-9._-]{16,}$ ]] \
       || fault "$name in .env must be 16 or more of A-Z a-z 0-9 . _ - (it becomes part of addresses)"
@@ -144,9 +145,9 @@ place() { # place FILE MODE: standard input becomes the file, unless it is that 
 # Containers read these as users of their own. site/ itself is closed, so that what is readable below it is so for containers only.
 folders() {
   local name
-  for name in site site/nginx site/tls site/acme site/alertmanager build/site; do mkdir -p "$root/$name"; done
+  for name in site site/nginx site/tls site/acme site/alertmanager site/prometheus build/site; do mkdir -p "$root/$name"; done
   chmod 0700 "$root/site"
-  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager} "$root/build" "$root/build/site"
+  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager,prometheus} "$root/build" "$root/build/site"
 }
 # shellcheck disable=SC2016 # the names are nginx's variables
 write_site() {
@@ -166,6 +167,16 @@ write_site() {
   webhook=$(value_of ALERT_WEBHOOK_URL)
   [[ -n $webhook ]] || echo "install: nobody is told of alerts; name somebody with --alert-webhook" >&2
   printf '%s' "${webhook:-http://127.0.0.1:9/nobody-is-told}" | place "$root/site/alertmanager/webhook_url" 0444
+}
+
+write_targets() { # whom Prometheus asks, as far as .env says so
+  local n
+  {
+    printf -- '- targets:\n'
+    for ((n = 1; n <= $(value_of VLA_API_REPLICAS); n++)); do printf '    - vlaapi-api-%d:8000\n' "$n"; done
+  } | place "$root/site/prometheus/api.yml" 0644
+  if [[ ,$(value_of COMPOSE_PROFILES), == *,gpu,* ]]; then printf -- '- targets: [dcgm-exporter:9400]\n'; else printf '[]\n'; fi \
+    | place "$root/site/prometheus/gpu.yml" 0644
 }
 
 # --- certificate ------------------------------------------------------------------------------------------------------------------
@@ -236,5 +247,6 @@ refuse_if_faulty
 write_env
 folders
 write_site
+write_targets
 write_certificate
 say "ready: docker compose build && docker compose up -d"

@@ -1,10 +1,12 @@
 """docker-compose.yml: what the real Compose reads is hardened, closed, complete, and refuses to start without its secrets."""
 
+import json
 import re
 from typing import Any
 
 import asyncpg
 import pytest
+import yaml
 
 from control_plane.settings import Settings, variable
 from deploy.embedded.api import socket_options
@@ -92,6 +94,18 @@ def test_every_service_says_whether_it_is_well(services: dict[str, Any]) -> None
             assert one["healthcheck"] == {"disable": True}
         elif name not in _ONE_SHOT:
             assert one["healthcheck"]["test"], name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "https://api.example.com/docs"), ({"VLA_DOCS_URL": "https://d"}, "https://d")]
+)
+def test_alerts_and_e_mails_link_to_this_installation_s_own_pages(given: dict[str, str], expected: str) -> None:
+    found = compose_file.ask({**compose_file.values(), **given}, "--format", "json")
+    services = json.loads(found.stdout)["services"]
+    assert services["prometheus"]["environment"]["DOCS_URL"] == expected
+    assert services["worker"]["environment"]["VLA_DOCS_URL"] == expected
+    labels = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["global"]["external_labels"]
+    assert labels == {"docs_url": "${DOCS_URL}"}
 
 
 def test_who_needs_another_waits_until_it_is_well(services: dict[str, Any]) -> None:

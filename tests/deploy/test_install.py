@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.embedded.binaries import program
 from deploy.embedded.settings import ROOT
@@ -88,6 +89,23 @@ def test_it_prepares_everything_that_compose_asks_for(place: Place) -> None:
     for name in ("site/nginx/site.conf", "site/tls/fullchain.pem", "site/tls/privkey.pem", "site/acme", "build/site"):
         assert (place.root / name).exists()
     assert (place.root / "site/alertmanager/webhook_url").read_text() == "https://pager.example.com/x"
+
+
+def test_prometheus_asks_as_many_replicas_as_there_are_and_gpus_where_there_are_some(place: Place) -> None:
+    targets, env = place.root / "site/prometheus", place.root / ".env"
+    assert place.install("--public-url", _URL).returncode == 0
+    assert yaml.safe_load((targets / "api.yml").read_text()) == [{"targets": [f"vlaapi-api-{n}:8000" for n in (1, 2, 3)]}]
+    text = re.sub("COMPOSE_PROFILES=.*", "COMPOSE_PROFILES=gpu", env.read_text())
+    env.write_text(text.replace("VLA_API_REPLICAS=3", "VLA_API_REPLICAS=5"))
+    assert place.install().returncode == 0
+    assert yaml.safe_load((targets / "api.yml").read_text())[0]["targets"][-1] == "vlaapi-api-5:8000"
+    assert yaml.safe_load((targets / "gpu.yml").read_text()) == [{"targets": ["dcgm-exporter:9400"]}]
+    env.write_text(env.read_text().replace("COMPOSE_PROFILES=gpu", "COMPOSE_PROFILES=cpu"))
+    assert place.install().returncode == 0
+    assert yaml.safe_load((targets / "gpu.yml").read_text()) == []
+    env.write_text(env.read_text().replace("VLA_API_REPLICAS=5", "VLA_API_REPLICAS=some"))
+    refused = place.install()
+    assert (refused.returncode, "VLA_API_REPLICAS in .env must be a number" in refused.stderr) == (1, True)
 
 
 def test_its_secrets_are_long_different_and_said_to_nobody(place: Place) -> None:
