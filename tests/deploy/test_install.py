@@ -130,7 +130,7 @@ def test_a_new_release_changes_images_and_no_secret(place: Place) -> None:
     assert place.install("--public-url", _URL).returncode == 0
     secrets = place.secrets
     images = place.root / "deploy/docker/images.env"
-    images.write_text(images.read_text().replace("postgres:18.6-trixie", "postgres:18.7-trixie"))
+    images.write_text(re.sub(r"postgres:18\.6-trixie.*", "postgres:18.7-trixie", images.read_text()))
     with (place.root / ".env").open("a") as env:
         env.write("VLA_TRITON_MEMORY=48g\n")
     assert place.install().returncode == 0
