@@ -171,7 +171,7 @@ def demo(
     cube: Annotated[str | None, typer.Option(help=f"The colour to pick up: {', '.join(COLOURS)}.")] = None,
     instruction: Annotated[str | None, typer.Option(help="Or the whole sentence.")] = None,
     seed: Annotated[int | None, typer.Option(help="The scene; without it, one in which what you name is there.")] = None,
-    layout: Annotated[Layout, typer.Option(help="`cubes` or `varied`.")] = Layout.CUBES,
+    layout: Annotated[Layout, typer.Option(help="`varied`, or `cubes`: three cubes and nothing else.")] = Layout.VARIED,
     through: Door = Through.HTTP,
     out: Annotated[Path, typer.Option(help="Folder for demo.gif and demo.png.")] = BUILD / "demo",
     url: Url = None,

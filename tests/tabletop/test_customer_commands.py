@@ -16,10 +16,10 @@ KEY = {"VLA_KEY": "vla_live_uxeXWRlipe7IRvg6qfwFTr1WuDt4LliTD"}
     [
         (["demo", "--instruction", "dance", *SOMEWHERE], "“dance” asks for nothing that this robot knows"),
         (["demo", "--cube", "pink", *SOMEWHERE], "colours: red, green, blue, yellow, purple"),
-        (["demo", "--instruction", "put the red cube in the bowl", *SOMEWHERE], "cannot be done in scene"),
+        (["demo", "--instruction", "put the red cube in the bowl", "--layout", "cubes", *SOMEWHERE], "cannot be done in scene"),
         (["demo", "--cube", "red", "--url", "ftp://robots"], "url 'ftp://robots': write http://HOST:PORT"),
         (["eval", "--task", "fly", *SOMEWHERE], "task 'fly': there are pick_up, move_to, put_in_bowl"),
-        (["eval", "--task", "put_in_bowl", *SOMEWHERE], "use --layout varied"),
+        (["eval", "--task", "put_in_bowl", "--layout", "cubes", *SOMEWHERE], "use --layout varied"),
         (["eval", "--delay-ms", "soon", *SOMEWHERE], "delay-ms 'soon': write milliseconds"),
         (["eval", "--delay-ms", "-5", *SOMEWHERE], "delay-ms '-5': write milliseconds"),
         (["eval", "--episodes", "1", *SOMEWHERE], "connection_lost: "),
