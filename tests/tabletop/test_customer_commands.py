@@ -26,6 +26,7 @@ KEY = {"VLA_KEY": "vla_live_uxeXWRlipe7IRvg6qfwFTr1WuDt4LliTD"}
         (["score", "--bundle", "/nowhere"], "no exported policy there; `vlaapi export tabletop` makes one"),
         (["rollouts", "--bundle", "/nowhere", "--out", "/nowhere"], "no exported policy there"),
         (["train", "--dataset", "/nowhere"], "it is not a LeRobotDataset, or its writing has not ended; `vlaapi tabletop demos`"),
+        (["demos", "--led-by", "/nowhere"], "/nowhere: no weights there"),
         (["picture", "out.png", "--camera", "ceiling"], "camera 'ceiling': there are front and wrist"),
     ],
 )

@@ -55,6 +55,15 @@ def test_an_episode_through_a_customer_succeeds_and_is_measured() -> None:
     assert [fields["seq"] for fields in scripted.fields] == list(range(scripted.asked))
 
 
+@pytest.mark.parametrize("every", [1, 2, 8])
+def test_a_robot_asks_as_often_as_it_is_told_to(every: int) -> None:
+    customer, scripted, _ = _customer(lambda _: None)
+    with closing(TabletopEnv(SETTINGS)) as env:
+        outcome = run(env, customer, SEED, Manner(ask_every=every))
+    assert outcome.is_success
+    assert abs(scripted.asked - outcome.steps / every) <= 1
+
+
 def test_a_delay_costs_motion_and_overlap_gives_it_back() -> None:
     found = {}
     with closing(TabletopEnv(SETTINGS)) as env:

@@ -11,11 +11,11 @@ import torch
 
 from export.contract.tokenize import InstructionTokenizer
 from tabletop import checkpoint
-from tabletop.batches import Batches, Drawing
+from tabletop.batches import Batches, Drawing, looked_at
 from tabletop.instructions import SPEC, vocabulary, write_tokenizer
 from tabletop.network import TabletopPolicy
 from tabletop.shards import Demonstrations
-from tabletop.train import LOG_FILE, Place, Plan, Unfinished, train
+from tabletop.train import LOG_FILE, Place, Plan, Unfinished, loss_of, train
 
 pytestmark = pytest.mark.export
 PLAN = Plan(steps=24, report_every=12, drawing=Drawing(batch=4))
@@ -78,6 +78,41 @@ def test_beginning_with_other_weights_keeps_what_each_known_word_meant() -> None
         if word in known:
             assert torch.equal(network.text.words.weight[row], shipped.text.words.weight[known[word]])
     assert torch.equal(network.stem[0].weight, shipped.stem[0].weight)
+
+
+def test_the_first_keypoints_learn_where_to_look() -> None:
+    torch.manual_seed(0)
+    batch = {name: value[:4] for name, value in _batch(_made_up()).items()}
+    network = TabletopPolicy(words=len(vocabulary()))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    looked = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        loss = loss_of(network, batch)["look"]
+        loss.backward()
+        optimiser.step()
+        looked.append(float(loss.detach()))
+    assert looked[-1] < 0.6 * looked[0]
+    nobody = loss_of(network, batch | {"shares": torch.zeros_like(batch["shares"])})
+    assert float(nobody["look"].detach()) == 0.0
+
+
+def _batch(shard: Demonstrations) -> dict[str, torch.Tensor]:
+    """Its frames in order, each with a goal somewhere on the table."""
+    count = len(shard.tasks)
+    at = np.random.default_rng(3).uniform((0.42, -0.12, 0.05, 0.0), (0.56, 0.12, 0.2, 0.08), (count, 4))
+    truth = np.concatenate([at, np.zeros((count, 4))], axis=1).astype(np.float32)
+    cells, shares = looked_at(truth)
+    return {
+        "image": torch.from_numpy(shard.images).permute(0, 3, 1, 2).float() / 255,
+        "ids": torch.ones(count, 24, dtype=torch.int64),
+        "state": torch.from_numpy(shard.states),
+        "mask": torch.ones(count, 1),
+        "chunk": torch.from_numpy(shard.chunks),
+        "truth": torch.from_numpy(truth),
+        "cells": torch.from_numpy(cells),
+        "shares": torch.from_numpy(shares),
+    }
 
 
 def test_batches_go_on_from_where_they_were(tmp_path: Path) -> None:
