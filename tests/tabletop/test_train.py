@@ -82,17 +82,18 @@ def test_beginning_with_other_weights_keeps_what_each_known_word_meant() -> None
 
 def test_the_first_keypoints_learn_where_to_look() -> None:
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     batch = {name: value[:4] for name, value in _batch(_made_up()).items()}
     network = TabletopPolicy(words=len(vocabulary()))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    looked = []
-    for _ in range(30):
+    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
+    looked = list[float]()
+    for _ in range(12):
         optimiser.zero_grad()
         loss = loss_of(network, batch)["look"]
         loss.backward()
         optimiser.step()
         looked.append(float(loss.detach()))
-    assert looked[-1] < 0.6 * looked[0]
+    assert looked[-1] < 0.8 * looked[0]
     nobody = loss_of(network, batch | {"shares": torch.zeros_like(batch["shares"])})
     assert float(nobody["look"].detach()) == 0.0
 
