@@ -23,9 +23,13 @@ def cases(robot: str) -> list[dict[str, Any]]:
     return found
 
 
+OSC_POSE = (0.05,) * 3 + (0.5,) * 3 + (1.0,)  # robosuite: what 1 means, in m and rad
+
+
 def expected(robot: str, field: str) -> NDArray[np.float64]:
-    """One answer of every case: "actions", "normalised" or "normalised_state"."""
-    return np.array([case[field] for case in cases(robot)])
+    """One answer of every case: "actions" in m and rad, "normalised" or "normalised_state"."""
+    found = np.array([case[field] for case in cases(robot)])
+    return found * OSC_POSE if (robot, field) == ("libero", "actions") else found
 
 
 def picture(view: str) -> Image.Image:

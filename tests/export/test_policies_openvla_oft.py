@@ -1,6 +1,7 @@
 """OpenVLA-OFT answers as the original code did, on checkpoints of three platforms; every input matters, padding does not."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 
 from export.contract.facts import GripperPolarity
+from export.contract.manifest import Manifest
 from export.contract.preprocess import resize
 from export.contract.statistics import Bounds
 from export.policies.adapter import CheckpointOptions
 from export.policies.openvla_oft import open_checkpoint
 from export.policies.openvla_oft.network import Oft
 from export.policies.openvla_oft.policy import OftPolicy
+from safety.action_space import ActionKind, ActionSpace, UnsupportedActionSpaceError
 from tests.export.openvla_oft_checkpoint import ROBOTS, digest, write
-from tests.export.openvla_oft_reference import REFERENCE, cases, expected, picture, wire
+from tests.export.openvla_oft_reference import OSC_POSE, REFERENCE, cases, expected, picture, wire
 
 pytestmark = pytest.mark.export
 CLOSE = 1e-5  # the original's own float32 rounding; its bfloat16 moves by 0.05
@@ -37,6 +40,20 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
         return found[robot]
 
     return open_once
+
+
+def _as_the_guard_reads(manifest: Manifest) -> ActionSpace:
+    action = manifest.action
+    return ActionSpace(
+        kind=ActionKind(action.kind),
+        names=action.names,
+        units=action.units,
+        control_hz=action.control_hz,
+        gripper_polarity=None
+        if action.gripper_polarity is None
+        else safety.action_space.GripperPolarity(action.gripper_polarity),
+        frame=action.frame,
+    )
 
 
 def _wire(policy: OftPolicy, robot: str) -> dict[str, Tensor]:
@@ -104,7 +121,8 @@ def test_the_manifest_says_what_a_libero_client_must_know(opened: Opened) -> Non
     assert [camera.name for camera in manifest.cameras] == ["primary", "wrist"]
     assert all(camera.rotate_180 and camera.crop_area == 0.9 and camera.is_required for camera in manifest.cameras)
     assert manifest.action.gripper_polarity is GripperPolarity.ONE_IS_OPEN
-    assert manifest.action.units[0] == "0.05 m"
+    assert manifest.action.units == ("m",) * 3 + ("rad",) * 3 + ("fraction",)
+    assert _as_the_guard_reads(manifest).units == manifest.action.units
     assert "sign(1 - 2·gripper)" in manifest.description
     assert manifest.action.unnorm_tensor == "unnorm_index"
     bounds = manifest.action.statistics["libero_goal_no_noops"]
@@ -192,13 +210,23 @@ def test_the_reference_would_notice_a_wrong_mask_or_wrong_positions(opened: Open
     assert np.abs(found.numpy() - expected("libero", "actions")).max() > FAR
 
 
-def test_stated_units_scale_the_actions_and_their_bounds(tmp_path: Path, opened: Opened) -> None:
+@pytest.mark.parametrize(
+    ("stated", "in_metres"),
+    [
+        ({"action_units": ["0.05 m"] * 3 + ["0.5 rad"] * 3 + ["fraction"]}, OSC_POSE),
+        ({"action_scale": [0.1] * 6 + [1.0]}, (0.5,) * 3 + (5.0,) * 3 + (1.0,)),
+    ],
+    ids=["as trained", "another scale"],
+)
+def test_stated_units_and_scale_count_above_what_is_known_of_libero(
+    stated: dict[str, object], in_metres: tuple[float, ...], tmp_path: Path
+) -> None:
     write(ROBOTS["libero"], tmp_path)
-    scale, units = (0.05,) * 3 + (0.5,) * 3 + (1.0,), ("m",) * 3 + ("rad",) * 3 + ("fraction",)
-    (tmp_path / "openvla_oft.json").write_text(
-        f'{{"action_scale": {list(scale)}, "action_units": {list(units)}}}'.replace("'", '"')
-    )
-    policy = open_checkpoint(CheckpointOptions(checkpoint=tmp_path, name="metres", robots=("franka_panda",)))
+    (tmp_path / "openvla_oft.json").write_text(json.dumps(stated))
+    policy = open_checkpoint(CheckpointOptions(checkpoint=tmp_path, name="stated", robots=("franka_panda",)))
     (found,) = policy.answers({name: value[:2] for name, value in _wire(policy, "libero").items()})
-    assert np.abs(found.numpy() - expected("libero", "actions")[:2] * scale).max() < CLOSE
-    assert policy.manifest(version=1, sha256={}).action.units == units
+    assert np.abs(found.numpy() * in_metres - expected("libero", "actions")[:2]).max() < CLOSE
+    manifest = policy.manifest(version=1, sha256={})
+    if "action_units" in stated:
+        with pytest.raises(UnsupportedActionSpaceError, match="units"):
+            _as_the_guard_reads(manifest)

@@ -105,13 +105,13 @@ LIBERO = Recipe(
     control_hz=20.0,
     frame="robot_base",
     gripper=GripperPolarity.ONE_IS_OPEN,
-    action=replace(_DELTA, units=("0.05 m",) * 3 + ("0.5 rad",) * 3 + ("fraction",)),
+    action=_DELTA,
     state=Numbers(
         names=("x", "y", "z", "rot_x", "rot_y", "rot_z", "finger_left", "finger_right"),
         units=("m",) * 3 + ("rad",) * 3 + ("m",) * 2,
     ),
-    scale=None,
-    note="Send the simulator's raw frames: they are turned here. Deltas are OSC_POSE commands (1 is 0.05 m or 0.5 rad). "
+    scale=(0.05,) * 3 + (0.5,) * 3 + (1.0,),  # what 1 means to OSC_POSE, in m and rad
+    note="Send the simulator's raw frames: they are turned here. OSC_POSE wants the deltas divided by 0.05 m and 0.5 rad. "
     "The gripper is 0 closed to 1 open; LIBERO's own wants sign(1 - 2·gripper).",
 )
 ALOHA = Recipe(
@@ -198,7 +198,8 @@ def _has_shapes(recipe: Recipe, shapes: Shapes) -> bool:
 def _unnamed(recipe: Recipe, shapes: Shapes) -> Recipe:
     """A robot of the operator's own, trained with a platform's constants: those hold, the simulator's peculiarities do not."""
     units = _DELTA.units if shapes.action == len(_DELTA.names) else recipe.action.units
-    return replace(recipe, robots=(), rotate_180=False, control_hz=None, action=replace(recipe.action, units=units), note="")
+    action = replace(recipe.action, units=units)
+    return replace(recipe, robots=(), rotate_180=False, control_hz=None, action=action, scale=None, note="")
 
 
 def _with_stated(recipe: Recipe, stated: Stated, folder: Path) -> Recipe:
@@ -209,6 +210,7 @@ def _with_stated(recipe: Recipe, stated: Stated, folder: Path) -> Recipe:
             f"state both action_names and action_units in {FILE}"
         )
     crop = {None: recipe.crop_area, True: TRAINED_CROP, False: None}[stated.center_crop]
+    is_as_trained = stated.action_units is not None or kind is ActionKind.EE_ABS
     return replace(
         recipe,
         cameras=_cameras(recipe, stated, folder),
@@ -222,7 +224,7 @@ def _with_stated(recipe: Recipe, stated: Stated, folder: Path) -> Recipe:
         gripper=recipe.gripper if any("gripper" in name for name in names) else None,
         action=Numbers(names=names, units=stated.action_units or recipe.action.units),
         state=Numbers(names=stated.state_names or recipe.state.names, units=stated.state_units or recipe.state.units),
-        scale=stated.action_scale,
+        scale=stated.action_scale or (None if is_as_trained else recipe.scale),
         note=recipe.note if stated.action_units is None else "",
     )
 
