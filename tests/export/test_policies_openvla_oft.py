@@ -49,9 +49,7 @@ def _as_the_guard_reads(manifest: Manifest) -> ActionSpace:
         names=action.names,
         units=action.units,
         control_hz=action.control_hz,
-        gripper_polarity=None
-        if action.gripper_polarity is None
-        else safety.action_space.GripperPolarity(action.gripper_polarity),
+        gripper_polarity=GuardsPolarity(str(action.gripper_polarity)),
         frame=action.frame,
     )
 
