@@ -19,6 +19,7 @@ from export.policies.openvla_oft import open_checkpoint
 from export.policies.openvla_oft.network import Oft
 from export.policies.openvla_oft.policy import OftPolicy
 from safety.action_space import ActionKind, ActionSpace, UnsupportedActionSpaceError
+from safety.action_space import GripperPolarity as GuardsPolarity
 from tests.export.openvla_oft_checkpoint import ROBOTS, digest, write
 from tests.export.openvla_oft_reference import OSC_POSE, REFERENCE, cases, expected, picture, wire
 
