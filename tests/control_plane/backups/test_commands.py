@@ -60,6 +60,11 @@ def test_from_a_backup_to_its_proof_and_back(environment: Environment, business:
     assert refused.status == 1
     assert "is not empty" in refused.err
 
+    again = vlaapi(environment, "backup", "create").out.split(":")[0]
+    assert vlaapi(environment, "backup", "remove", again).out == f"{again} is removed\n"
+    assert again not in vlaapi(environment, "backup", "list").out
+    assert "there is no backup 'newest'" in vlaapi(environment, "backup", "remove", "newest").err  # never by guess
+
     name = f"restored_{secrets.token_hex(4)}"
     restored = vlaapi(environment, "backup", "restore", "newest", "--database", name)
     try:
