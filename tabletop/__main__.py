@@ -74,6 +74,9 @@ def train_policy(
     steps: Annotated[int, typer.Option(min=100)] = 7000,
     seed: int = 1,
     threads: int = 1,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-6, max=1e-2, help="The highest; a third of it suits --start-from.")
+    ] = 1.5e-3,
     folders: Annotated[
         list[Path] | None, typer.Option("--dataset", help="A LeRobotDataset v3 of this robot; may be given again.")
     ] = None,
@@ -88,7 +91,8 @@ def train_policy(
         if start_from is not None and start_from.resolve() == weights.resolve():
             raise NoWeights(f"{weights}: begin with a copy, this folder is written to")
         found = [dataset.unpack(folder, _frames_of(folder), say, processes=2) for folder in chosen]
-        plan = Plan(steps=steps, seed=seed, threads=threads, start_from=None if start_from is None else str(start_from))
+        begun = None if start_from is None else str(start_from)
+        plan = Plan(steps=steps, seed=seed, threads=threads, learning_rate=learning_rate, start_from=begun)
         about = {"episodes": sum(one.episodes for one in found), "left_out": sum(one.left_out for one in found)}
         place = Place(out=weights, state=weights / STATE_FILE, about={"demonstrations": about})
         with bar("steps", steps) as show:

@@ -16,13 +16,22 @@ from torch.nn import functional
 
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.contract import CAMERA
-from tabletop.instructions import PAD_ID, SPEC, UNKNOWN_ID, free_words, plain_instruction, training_instruction, vocabulary
+from tabletop.instructions import (
+    PAD_ID,
+    PARTICLES,
+    SPEC,
+    UNKNOWN_ID,
+    free_words,
+    plain_instruction,
+    training_instruction,
+    vocabulary,
+)
 from tabletop.network import CELLS
 from tabletop.optics import in_picture
 from tabletop.shards import Demonstrations
 from tabletop.verbs import ALL_TASKS
 
-_PLAIN_SHARE, _PADDED_SHARE = 0.2, 0.3
+_PLAIN_SHARE, _PADDED_SHARE, _PARTICLES_SHARE = 0.2, 0.3, 0.4
 _GRAIN_SEED = 5
 
 
@@ -67,6 +76,7 @@ class Batches:
         self._grain = grain
         words = vocabulary()
         self._free = [words[word] for word in free_words()]
+        self._particles = np.array([words[word] for word in PARTICLES])
 
     @property
     def frames(self) -> int:
@@ -105,13 +115,15 @@ class Batches:
         return self._shards[shard], row - int(self._ends[shard - 1] if shard else 0)
 
     def _ids(self, task: int) -> NDArray[np.int64]:
-        """A sentence for that task; words that decide nothing may be lost, words that nobody knows may stand before."""
+        """A sentence for that task; words that decide nothing may be lost or stand before, as may words that nobody knows."""
         asked = ALL_TASKS[task]
         is_plain = self._random.random() < _PLAIN_SHARE
         ids = self._tokenizer.ids(plain_instruction(asked) if is_plain else training_instruction(asked, self._random))
         is_lost = (self._random.random(ids.shape) < self._drawing.word_dropout) & (ids != PAD_ID) & np.isin(ids, self._free)
         extra = int(self._random.integers(0, 6)) if self._random.random() < _PADDED_SHARE else 0
-        return np.concatenate([np.full(extra, UNKNOWN_ID), np.where(is_lost, UNKNOWN_ID, ids)])[: SPEC.max_tokens]
+        particles = int(self._random.integers(1, 4)) if self._random.random() < _PARTICLES_SHARE else 0
+        before = [np.full(extra, UNKNOWN_ID), self._random.choice(self._particles, particles)]
+        return np.concatenate([*before, np.where(is_lost, UNKNOWN_ID, ids)])[: SPEC.max_tokens]
 
     def _jittered(self, images: NDArray[np.uint8]) -> Tensor:
         """(B, 3, 128, 128) float32 in [0, 1], channels last as the convolutions like it."""

@@ -72,6 +72,14 @@ _PUT = (
 _INTO = ("in", "into", "inside", "in", "into")
 _BOWLS = ("the bowl", "the bowl", "bowl", "that bowl", "the dish")
 _ARTICLES = ("", "the", "the", "a", "that", "this", "the small")
+PARTICLES = (
+    "to",
+    "for",
+    "at",
+    "and",
+    "of",
+    "up",
+)  # stand in one task's phrases and decide nothing: “lift it for me” is no “reach for it”
 _ANYTHING = ("object", "piece", "thing", "one")
 _NOUNS = {
     "cube": ("cube", "cube", "block", "box", "brick", "cube on the table", "block from the table", *_ANYTHING),
