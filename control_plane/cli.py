@@ -21,7 +21,7 @@ from control_plane.capture.commands import create_data_commands, create_storage_
 from control_plane.customers.commands import commands as customers
 from control_plane.dashboards.commands import create_commands as create_dashboard_commands
 from control_plane.datasets.commands import add_build
-from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.db import DatabaseAwayError, SchemaBusyError, create_engine, database_errors
 from control_plane.errors import ApiError
 from control_plane.guarding.commands import commands as safety
 from control_plane.invoices.commands import create_commands as create_invoice_commands
@@ -113,7 +113,7 @@ def migrate() -> None:
     """Bring the database schema up to date."""
     from control_plane.migrations import upgrade  # Alembic is slow to load, and only this command needs it
 
-    settings = load_settings()
+    settings = load_settings(_service(os.environ))
     with database_errors():
         upgrade(str(settings.database_url))
     typer.echo("The schema is up to date.")
@@ -161,8 +161,12 @@ def _seller() -> Seller:
 
 
 def _store_settings(environment: Mapping[str, str]) -> StoreSettings:
+    return load_store_settings(_service(environment))
+
+
+def _service(environment: Mapping[str, str]) -> Mapping[str, str]:
     is_given = any(name in environment for name in _STORES)
-    return load_store_settings(environment if is_given else _local_service(environment))
+    return environment if is_given else _local_service(environment)
 
 
 def _local_service(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -189,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _refuse("; ".join(str(error).splitlines()), status=2)
     except ApiError as error:
         _refuse(error.message, status=2)
+    except SchemaBusyError as error:
+        _refuse(str(error), status=1)
     except DatabaseAwayError as error:
         _refuse(f"the database cannot be reached ({error}); is the service running?", status=1)
     sys.exit(status if isinstance(status, int) else 0)

@@ -31,6 +31,10 @@ class DatabaseAwayError(Exception):
     """PostgreSQL cannot be reached, is starting or stopping, or did not answer in time. The statement may have been done."""
 
 
+class SchemaBusyError(Exception):
+    """A migration did not get its lock in time and changed nothing; the text says who may be in the way and what to do."""
+
+
 def create_engine(database_url: str, *, pool_size: int = 5, timeout_s: float = 2.0) -> AsyncEngine:
     """An engine whose every connect, checkout and statement is bounded by `timeout_s`, in UTC. Connects lazily."""
     url = database_url.replace("postgresql://", "postgresql+asyncpg://", 1)

@@ -70,7 +70,7 @@ def create_storage_commands(objects_url: ObjectsUrl) -> typer.Typer:
 
     @commands.command("set-up")
     def set_up_() -> None:
-        """Makes the bucket and gives it encryption and lifecycle rules. Again changes nothing."""
+        """Makes the bucket and gives it encryption and lifecycle rules. What it has already stays; again changes nothing."""
         try:
             set_up(_required(objects_url))
         except StorageError as error:

@@ -13,18 +13,14 @@ from io import BytesIO
 
 import urllib3
 from minio import Minio
-from minio.commonconfig import ENABLED, Filter
 from minio.error import MinioException, S3Error
-from minio.lifecycleconfig import AbortIncompleteMultipartUpload, Expiration, LifecycleConfig, Rule
 from minio.sseconfig import Rule as SSERule
 from minio.sseconfig import SSEConfig
 
-from control_plane.capture.part import ROOT
-from control_plane.identity.data_policy import KEEP_DAYS, DataPolicy
+from control_plane.capture.lifecycle import missing_rules, set_lifecycle
 from control_plane.object_place import Place, place_of
 
 _TIMEOUT_S = 10.0
-_GRACE_DAYS = 2  # behind the sweeper, which runs hourly
 _SKEW = timedelta(minutes=5)
 _PROBE = "check/"
 
@@ -43,37 +39,18 @@ class _Wrong(Exception):  # noqa: N818 -- reads as what was found
 
 
 def set_up(url: str) -> None:
-    """Makes the bucket if it is missing, and gives it encryption and lifecycle. Again changes nothing. Raises StorageError."""
+    """Makes the bucket if it is missing, and gives it encryption and our lifecycle rules. Raises StorageError."""
     place = place_of(url)
     with _client(place) as client, _storage_errors():
         if not client.bucket_exists(place.bucket):
             client.make_bucket(place.bucket)
-        client.set_bucket_encryption(place.bucket, SSEConfig(SSERule.new_sse_s3_rule()))
-        client.set_bucket_lifecycle(place.bucket, LifecycleConfig(_rules()))
+        if client.get_bucket_encryption(place.bucket) is None:  # else it is the operator's: a key of their own, perhaps
+            client.set_bucket_encryption(place.bucket, SSEConfig(SSERule.new_sse_s3_rule()))
+        set_lifecycle(client, place.bucket)
 
 
 class StorageError(Exception):
     """The store cannot be reached, or refuses; the text says what it said."""
-
-
-def _rules() -> list[Rule]:
-    policies = [policy for policy in DataPolicy if policy.keeps_pictures]
-    expiring = [
-        Rule(
-            ENABLED,
-            rule_filter=Filter(prefix=f"{ROOT}policy={policy.value}/keep={KEEP_DAYS[policy]}/"),
-            rule_id=f"{policy.value}-{KEEP_DAYS[policy]}",
-            expiration=Expiration(days=KEEP_DAYS[policy] + _GRACE_DAYS),
-        )
-        for policy in policies
-    ]
-    broken_off = Rule(
-        ENABLED,
-        rule_filter=Filter(prefix=""),
-        rule_id="broken-off-uploads",
-        abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(days_after_initiation=1),
-    )
-    return [*expiring, broken_off]
 
 
 def check(url: str) -> Iterator[Finding]:
@@ -138,12 +115,10 @@ def _look_at_encryption(client: Minio, place: Place) -> str:
 
 
 def _look_at_lifecycle(client: Minio, place: Place) -> str:
-    config = client.get_bucket_lifecycle(place.bucket)
-    there = {rule.rule_id for rule in config.rules} if config is not None else set()
-    missing = sorted(str(rule.rule_id) for rule in _rules() if rule.rule_id not in there)
+    missing, count = missing_rules(client, place.bucket)
     if missing:
         raise _Wrong(f"no rule {', '.join(missing)}: `vlaapi storage set-up` sets them")
-    return f"{len(there)} rules; the worker's own sweeper does not rely on them"
+    return f"{count} rules; the worker's own sweeper does not rely on them"
 
 
 def _look_at_strangers(client: Minio, place: Place) -> str:

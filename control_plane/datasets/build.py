@@ -1,14 +1,14 @@
 """The batch job: reads captured episodes, checks their hashes, writes `OUT/train` and `OUT/held_out`, each a LeRobotDataset v3.
 
-Run again it goes on where it was, and adds what has come since. If a member was deleted or withdrawn meanwhile, all is built anew
-beside the old one, which then goes. Sessions are split by hash, so that no session is on both sides. Reading the next episode
-overlaps with encoding this one.
+Run again it goes on where it was, and adds what has come since; what is there is not read again. If a member was deleted or
+withdrawn meanwhile, all is built anew beside the old one, which then goes. Sessions are split by hash, and a folder keeps its
+share, so that no session is on both sides. Reading the next episode overlaps with encoding this one.
 """
 
 import asyncio
 import hashlib
-import json
-import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +21,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.capture.feedback import FeedbackOutcome, of_session
 from control_plane.capture.part import MANIFEST, Manifest, frames_in, manifest_in
-from control_plane.datasets import select
+from control_plane.datasets import folder, select
 from control_plane.datasets.built import Built
+from control_plane.datasets.folder import HELD_OUT, TRAIN, Mark
 from control_plane.datasets.select import Asked
 from control_plane.datasets.steps import Said, SkippedError, Taken, episodes_of, facts_of
+from control_plane.db import DatabaseAwayError
 from control_plane.errors import ApiError
-from control_plane.objects import NoSuchObjectError, ObjectStore
+from control_plane.objects import NoSuchObjectError, ObjectStore, ObjectStoreAwayError
 from lerobot_v3.facts import DatasetError, DatasetFacts
-from lerobot_v3.writer import DatasetWriter
+from lerobot_v3.writer import SHARD_FRAMES, DatasetWriter
 
-TRAIN, HELD_OUT = "train", "held_out"
-MARKER = "dataset.json"
 Told = Callable[[int, int, int], None]  # episodes looked at, of how many, frames so far
 
 
@@ -50,8 +50,8 @@ async def build(
 ) -> Built:
     """Raises ApiError for an `out` that is something else, and for nothing to build from."""
     found = await select.episodes(engine, asked)
-    mark = await asyncio.to_thread(_marked, out)
-    dataset_id, place, is_rebuilt = await _place(engine, asked, out, mark)
+    dataset_id, place = await _place(engine, asked, out)
+    is_rebuilt = place != out
     if not found and not is_rebuilt:  # else: everything in it was deleted, and now goes
         raise ApiError(
             "not_found", "there is no episode that may be used: closed, whole, under train, and as asked.", param="data"
@@ -60,51 +60,37 @@ async def build(
     job = _Job(engine=engine, objects=objects, asked=asked, place=place, fps=fps, dataset_id=dataset_id, built=built)
     await job.run(found, told)
     await select.finish(engine, dataset_id, episodes=built.episodes.total(), frames=built.frames.total())
-    if place != out:
-        await asyncio.to_thread(_swap, place, out)
+    if is_rebuilt:
+        await asyncio.to_thread(folder.swap, out)
     return built
 
 
-def _marked(out: Path) -> UUID | None:
-    """The dataset that is there; None: nothing is. Raises ApiError for anything else."""
-    if not out.exists() or not any(out.iterdir()):
-        return None
-    try:
-        return UUID(json.loads((out / MARKER).read_text())["dataset"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ApiError("invalid_field", f"{out} is neither empty nor a dataset that was built here.", param="out") from None
-
-
-async def _place(engine: AsyncEngine, asked: Asked, out: Path, dataset_id: UUID | None) -> tuple[UUID, Path, bool]:
+async def _place(engine: AsyncEngine, asked: Asked, out: Path) -> tuple[UUID, Path]:
     """Where to write, and as which dataset: the one that is there, a new one, or one that takes the place of what is there."""
-    if dataset_id is None:
-        return await _begin(engine, asked, out, place=out), out, False
-    if not await select.is_known(engine, dataset_id):
+    await asyncio.to_thread(folder.repair, out)
+    mark = await asyncio.to_thread(folder.mark_of, out)
+    if mark is None:
+        return await _begin(engine, asked, out, place=out), out
+    if not await select.is_known(engine, mark.dataset):
         raise ApiError("invalid_field", f"{out} was built from another service's data.", param="out")
-    if not await select.gone(engine, dataset_id):
-        return dataset_id, out, False
-    beside = out.with_name(f"{out.name}.rebuilding")
-    shutil.rmtree(beside, ignore_errors=True)
-    return await _begin(engine, asked, beside, place=out), beside, True
+    if mark.asked.get("held_out") != asked.held_out:
+        told = f"{out} holds out a share of {mark.asked.get('held_out')}: another one needs another folder."
+        raise ApiError("invalid_field", f"held_out: {told}", param="held_out")
+    if not await select.gone(engine, mark.dataset):
+        return mark.dataset, out
+    beside = folder.rebuilding(out)
+    begun = await asyncio.to_thread(folder.mark_of, beside)
+    if begun is not None:
+        if begun.asked == asked.as_json() and not await select.gone(engine, begun.dataset):
+            return begun.dataset, beside
+        await asyncio.to_thread(folder.remove, beside)
+    return await _begin(engine, asked, beside, place=out), beside
 
 
-async def _begin(engine: AsyncEngine, asked: Asked, folder: Path, *, place: Path) -> UUID:
+async def _begin(engine: AsyncEngine, asked: Asked, at: Path, *, place: Path) -> UUID:
     dataset_id = await select.begin(engine, str(place), asked)
-    mark = json.dumps({"dataset": str(dataset_id), "asked": asked.as_json()}, indent=2) + "\n"
-    await asyncio.to_thread(_make, folder, mark)
+    await asyncio.to_thread(folder.make, at, Mark(dataset=dataset_id, asked=asked.as_json()))
     return dataset_id
-
-
-def _make(folder: Path, mark: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(mark)
-
-
-def _swap(new: Path, old: Path) -> None:
-    aside = old.with_name(f"{old.name}.deleted")
-    old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,12 +105,18 @@ class _Job:
     facts: DatasetFacts | None = None
     contents: set[str] = field(default_factory=set)
     writers: dict[str, DatasetWriter] = field(default_factory=dict)
+    waiting: Counter[str] = field(default_factory=Counter)  # frames of each side that are not committed
 
     async def run(self, found: Sequence[Row[Any]], told: Told) -> None:
+        await asyncio.to_thread(self._open)
         is_whole = False
         try:
             await self._take_all(found, told)
             is_whole = True
+        except (ObjectStoreAwayError, DatabaseAwayError):  # it is run again: what was read need not be read twice
+            for writer in self.writers.values():
+                await asyncio.to_thread(writer.commit)
+            raise
         finally:
             for writer in () if is_whole else self.writers.values():
                 writer.abandon()
@@ -135,15 +127,27 @@ class _Job:
                 writer.abandon()
             self.built.episodes[split], self.built.frames[split] = len(writer), writer.frames
 
+    def _open(self) -> None:
+        """What is there already decides what everything else must be like."""
+        self.facts = folder.facts_in(self.place)
+        if self.facts is not None and self.fps not in {None, self.facts.fps}:
+            raise ApiError("invalid_field", f"fps: the dataset that is there has {self.facts.fps}.", param="fps")
+        for split in folder.splits_in(self.place):
+            self._writer(split)
+
     async def _take_all(self, found: Sequence[Row[Any]], told: Told) -> None:
-        reading = [asyncio.create_task(self._read(row)) for row in found[:1]]
+        there = {source.partition(".")[0] for writer in self.writers.values() for source in writer.sources}
+        new = [row for row in found if row.id.hex not in there]
+        if known := len(found) - len(new):
+            self.built.skipped["there already"] = known
+        reading = [asyncio.create_task(self._read(row)) for row in new[:1]]
         try:
-            for number in range(len(found)):
+            for number in range(len(new)):
                 read = await reading.pop()
-                reading += [asyncio.create_task(self._read(row)) for row in found[number + 1 : number + 2]]
+                reading += [asyncio.create_task(self._read(row)) for row in new[number + 1 : number + 2]]
                 if read is not None:
                     await self._take(read)
-                told(number + 1, len(found), sum(writer.frames for writer in self.writers.values()))
+                told(known + number + 1, len(found), sum(writer.frames for writer in self.writers.values()))
         finally:
             for task in reading:
                 task.cancel()
@@ -154,10 +158,6 @@ class _Job:
             if self.facts is None:
                 self.facts = facts_of(read.manifest, read.frames, fps=self.fps)
             writer = self._writer(split)
-            prefix = read.manifest.episode.hex
-            if any(source.startswith(f"{prefix}.") for source in writer.sources):
-                self.built.skipped["there already"] += 1
-                return
             await select.join(self.engine, self.dataset_id, read.row.id, split)
             await asyncio.to_thread(self._write, read, writer)
         except SkippedError as why:
@@ -166,22 +166,29 @@ class _Job:
             if isinstance(why, OSError) and why.errno is not None:
                 raise  # the disk, not a picture
             self.built.skipped["unreadable"] += 1
+        if self.waiting[split] >= SHARD_FRAMES:  # between sessions: one is there with all its runs, or not at all
+            await asyncio.to_thread(self.writers[split].commit)
+            self.waiting[split] = 0
 
     def _write(self, read: Read, writer: DatasetWriter) -> None:
         assert self.facts is not None  # noqa: S101 -- known since the first episode
-        for episode in episodes_of(read.manifest, read.frames, read.said, self.facts):
-            content = episode.source.rpartition(":")[2]
-            if content in self.contents:
-                self.built.skipped["sent twice"] += 1
-                continue
-            writer.add(episode)
-            self.contents.add(content)
+        before = writer.frames
+        try:
+            for episode in episodes_of(read.manifest, read.frames, read.said, self.facts):
+                content = episode.source.rpartition(":")[2]
+                if content in self.contents:
+                    self.built.skipped["sent twice"] += 1
+                    continue
+                writer.add(episode)
+                self.contents.add(content)
+        finally:
+            self.waiting[self._split(read.row)] += writer.frames - before
 
     def _writer(self, split: str) -> DatasetWriter:
         if split not in self.writers:
             assert self.facts is not None  # noqa: S101 -- as above
             try:
-                writer = self.writers[split] = DatasetWriter(self.place / split, self.facts)
+                writer = self.writers[split] = DatasetWriter(self.place / split, self.facts, shard_frames=sys.maxsize)
             except DatasetError as error:
                 raise ApiError("invalid_field", f"out: {error}", param="out") from None
             self.contents |= {source.rpartition(":")[2] for source in writer.sources}

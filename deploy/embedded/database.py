@@ -11,7 +11,7 @@ from pathlib import Path
 
 from billing.tiers import Tier
 from control_plane.customers.verbs import CustomerSummary, NewCustomer, create_customer, list_customers, set_active
-from control_plane.db import DatabaseAwayError, create_engine, database_errors
+from control_plane.db import DatabaseAwayError, SchemaBusyError, create_engine, database_errors
 from control_plane.identity.api_key import digest_of
 from control_plane.identity.lookup import look_up
 from control_plane.identity.public_id import public_id
@@ -28,7 +28,7 @@ _PATIENCE_S = 30.0
 
 
 def main(root: Path) -> None:
-    """Called once. Ends the process with one line when the database is away."""
+    """Called once. Ends the process with one line when the database is away or its tables are held."""
     settings = load_settings()
     try:
         with database_errors():
@@ -36,6 +36,8 @@ def main(root: Path) -> None:
         demo = asyncio.run(_with_stores(settings, kept_demo(root)))
     except DatabaseAwayError as error:
         sys.exit(f"the database cannot be reached: {error}")
+    except SchemaBusyError as error:
+        sys.exit(str(error))
     write_demo(root, demo)
 
 

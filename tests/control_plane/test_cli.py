@@ -283,6 +283,10 @@ def _read(terminal: int) -> bytes:
 def test_migrate_may_be_run_again(environment: Environment, tmp_path: Path) -> None:
     rest = {"VLA_TRITON_URL": "127.0.0.1:1", "VLA_MODEL_REPOSITORY": str(tmp_path), "VLA_SPOOL_DIR": str(tmp_path)}
     assert vlaapi(environment | rest, "migrate") == Done(status=0, out="The schema is up to date.\n", err="")
+    written = {name: value for name, value in (environment | rest).items() if name.startswith("VLA_")}
+    (tmp_path / "env").write_text("".join(f"{name}={value}\n" for name, value in written.items()))  # as `make up` does
+    shell = inherited() | {"VLA_STATE_DIR": str(tmp_path)}
+    assert vlaapi(shell, "migrate") == Done(status=0, out="The schema is up to date.\n", err="")
 
 
 def test_the_process_commands_want_every_setting_and_list_what_is_missing(environment: Environment) -> None:

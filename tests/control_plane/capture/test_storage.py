@@ -1,11 +1,16 @@
 """The bucket: what set-up gives it, what the check finds wrong, and that nothing is served or readable without credentials."""
 
+import re
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from minio import Minio
+from minio.helpers import md5sum_hash
+from minio.sseconfig import Rule, SSEConfig
 
 from control_plane.capture.storage import StorageError, check, set_up
+from control_plane.object_place import place_of
 from control_plane.objects import create_objects
 from deploy.embedded.seaweedfs import Weed
 from tests.conftest import free_port
@@ -25,6 +30,37 @@ def test_a_bucket_that_was_set_up_is_good_in_everything(objects_url: str) -> Non
     found = findings(objects_url)
     assert {what: detail for what, (is_good, detail) in found.items() if not is_good} == {}
     assert len(found) == 6
+
+
+THEIRS = (
+    "<Rule><ID>theirs</ID><Filter><And><Prefix>logs/</Prefix><ObjectSizeGreaterThan>500</ObjectSizeGreaterThan></And></Filter>"
+    "<Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>"
+)
+OF_OLD = (
+    "<Rule><ID>vlaapi-of-old</ID><Status>Enabled</Status><Filter><Prefix/></Filter><Expiration><Days>1</Days></Expiration></Rule>"
+)
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+def test_rules_and_encryption_of_somebody_else_stay_as_they_are(objects_url: str) -> None:
+    """Also what the SDK has no field for: a rule without half of its filter would remove other objects."""
+    place = place_of(objects_url)
+    client = Minio(place.endpoint, access_key=place.access_key, secret_key=place.secret_key, secure=False)
+    client.make_bucket(place.bucket)
+    client.set_bucket_encryption(place.bucket, SSEConfig(Rule.new_sse_kms_rule()))
+    body = f'<LifecycleConfiguration xmlns="{NAMESPACE}">{THEIRS}{OF_OLD}</LifecycleConfiguration>'.encode()
+    client._execute(
+        "PUT", place.bucket, body=body, headers={"Content-MD5": str(md5sum_hash(body))}, query_params={"lifecycle": ""}
+    )
+    for _ in range(2):
+        set_up(objects_url)
+        there = client._execute("GET", place.bucket, query_params={"lifecycle": ""}).data.decode()
+        assert THEIRS in there
+        ids = re.findall("<ID>(.*?)</ID>", there)
+        assert sorted(ids) == ["theirs", "vlaapi-broken-off-uploads", "vlaapi-debug-7", "vlaapi-train-365"]
+        encryption = client.get_bucket_encryption(place.bucket)
+        assert encryption is not None
+        assert encryption.rule.sse_algorithm == "aws:kms"
 
 
 def test_without_a_bucket_the_check_says_what_makes_it(objects_url: str) -> None:

@@ -11,12 +11,14 @@ from sqlalchemy import insert
 from control_plane.capture.deletion import Wanted, delete
 from control_plane.capture.sample import Sample
 from control_plane.capture.tables import feedback
-from control_plane.datasets.build import MARKER, build
+from control_plane.datasets.build import build
 from control_plane.datasets.built import Built
+from control_plane.datasets.folder import MARKER
 from control_plane.datasets.select import Asked
 from control_plane.errors import ApiError
 from control_plane.identity.data_policy import DataPolicy
 from control_plane.identity.public_id import new_id
+from control_plane.usage.request_id import instant_of
 from lerobot_v3.reader import Dataset, open_dataset
 from tests.control_plane.capture.conftest import House
 
@@ -110,6 +112,31 @@ async def test_sessions_are_on_one_side_only(house: House, tmp_path: Path) -> No
         {(row.source or "").partition(".")[0] for row in open_dataset(tmp_path / "out" / side).episodes} for side in done.episodes
     ]
     assert not sides[0] & sides[1]
+
+
+async def test_a_folder_keeps_the_share_that_it_holds_out(house: House, tmp_path: Path) -> None:
+    for number in range(6):
+        await shipped(house, *session(house, f"s{number}", seed=number * 10, length=2))
+    await built(house, tmp_path / "out", held_out=0.0)
+    with pytest.raises(ApiError, match=r"holds out a share of 0\.0") as refused:
+        await built(house, tmp_path / "out", held_out=0.9)
+    assert refused.value.param == "held_out"
+    assert names_in(tmp_path / "out") == [MARKER, "train"]
+    assert len(train_of(tmp_path / "out").episodes) == 6
+
+
+async def test_the_first_build_says_what_every_later_episode_must_be_like(house: House, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    await shipped(house, *session(house, "a", seed=1))
+    await built(house, out)
+    stateless = session(house, "b", seed=20, state=None)
+    await shipped(house, *stateless)
+    await shipped(house, *session(house, "c", seed=40))
+    done = await built(house, out, since=instant_of(stateless[0].request_id))
+    assert (done.episodes, done.skipped) == ({"train": 2}, {"missing state": 1})
+    with pytest.raises(ApiError, match="the dataset that is there has 10") as refused:
+        await build(house.engine, house.objects, Asked(held_out=0.0), out, fps=5)
+    assert refused.value.param == "fps"
 
 
 async def test_what_was_deleted_is_gone_from_the_dataset_at_its_next_build(house: House, tmp_path: Path) -> None:
