@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SettingsError as error:
         _refuse("; ".join(str(error).splitlines()), status=2)
     except ApiError as error:
-        _refuse(error.message, status=2)
+        _refuse(error.message, status=2 if error.kind.status < 500 else 1)
     except SchemaBusyError as error:
         _refuse(str(error), status=1)
     except DatabaseAwayError as error:

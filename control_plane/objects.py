@@ -196,7 +196,13 @@ def _store_errors() -> Iterator[None]:
             raise _NoBucketError(error.bucket_name) from None
         raise ObjectStoreAwayError(f"{error.code}: {error.message}") from error
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise ObjectStoreAwayError(f"{type(error).__name__}: {error}") from error
+        raise ObjectStoreAwayError(said_by(error)) from error
+
+
+def said_by(error: Exception) -> str:
+    """What went wrong, without the whole story of attempts and addresses."""
+    reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason else error
+    return f"{type(reason).__name__}: {reason}"[:300]
 
 
 def create_objects(url: str, *, timeout_s: float = 30.0) -> S3Objects:

@@ -64,9 +64,15 @@ console = Console(soft_wrap=True, highlight=False)
 
 
 @app.command("tabletop")
-def export_tabletop(repository: Repository = REPOSITORY, version: Version = 1) -> None:
-    """Export the shipped policy from its committed weights."""
-    options = CheckpointOptions(checkpoint=ROOT / "tabletop" / "weights", name="tabletop", robots=("franka_panda",))
+def export_tabletop(
+    weights: Annotated[Path, typer.Option(help="What `vlaapi tabletop train` wrote, else the shipped ones.")] = ROOT
+    / "tabletop"
+    / "weights",
+    repository: Repository = REPOSITORY,
+    version: Version = 1,
+) -> None:
+    """Export the tabletop policy from its weights."""
+    options = CheckpointOptions(checkpoint=weights, name="tabletop", robots=("franka_panda",))
     with one_line_refusals():
         _publish("tabletop", options, repository, version)
 

@@ -1,7 +1,7 @@
 """What one training step sees: random frames with freshly drawn instructions and a jitter of exposure, tint, blur and noise.
 
 Everything is drawn from one generator whose state can be kept, so that an interrupted run goes on as if it had not been. It
-knows no network.
+knows of the network how many cells its maps have.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from torch.nn import functional
 from export.contract.tokenize import InstructionTokenizer
 from tabletop.contract import CAMERA
 from tabletop.instructions import PAD_ID, SPEC, UNKNOWN_ID, free_words, plain_instruction, training_instruction, vocabulary
+from tabletop.network import CELLS
+from tabletop.optics import in_picture
 from tabletop.shards import Demonstrations
 from tabletop.verbs import ALL_TASKS
 
@@ -33,6 +35,25 @@ class Drawing:
     word_dropout: float = 0.1
 
 
+def looked_at(truth: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where tool and goal are on the network's maps: (B, 2, 4) cells around each and (B, 2, 4) how near each is, together 1.
+
+    All shares are 0 where the place is out of the picture, or nobody knows the truth.
+    """
+    tool = truth[:, :3]
+    points = np.stack([tool, tool + truth[:, 4:7]], axis=1)
+    column, row = np.moveaxis((in_picture(points.reshape(-1, 3)) * CAMERA.width - 0.5) / (CAMERA.width // CELLS), -1, 0)
+    left, top = np.clip(np.floor(column), 0, CELLS - 2), np.clip(np.floor(row), 0, CELLS - 2)
+    right, down = column - left, row - top
+    cells = np.stack(
+        [top * CELLS + left, top * CELLS + left + 1, (top + 1) * CELLS + left, (top + 1) * CELLS + left + 1], axis=-1
+    )
+    shares = np.stack([(1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down], axis=-1)
+    is_seen = (shares >= 0).all(-1, keepdims=True) & np.repeat(truth.any(-1), 2)[:, None]
+    shape = (len(truth), 2, 4)
+    return cells.astype(np.int64).reshape(shape), (shares * is_seen).astype(np.float32).reshape(shape)
+
+
 class Batches:
     """An endless stream of batches."""
 
@@ -43,7 +64,7 @@ class Batches:
         truth = np.concatenate([shard.truth for shard in shards])
         self._mean, self._spread = truth.mean(0), truth.std(0) + 1e-6
         grain = torch.randn(16 * CAMERA.height, CAMERA.width, 3, generator=torch.Generator().manual_seed(_GRAIN_SEED))
-        self._grain = grain.to(torch.bfloat16)
+        self._grain = grain
         words = vocabulary()
         self._free = [words[word] for word in free_words()]
 
@@ -67,6 +88,7 @@ class Batches:
         rows = random.integers(0, self.frames, drawing.batch)
         picked = [self._at(int(row)) for row in rows]
         truth = np.stack([shard.truth[row] for shard, row in picked])
+        cells, shares = looked_at(truth)
         return {
             "image": self._jittered(np.stack([shard.images[row] for shard, row in picked])),
             "ids": torch.from_numpy(np.stack([self._ids(int(shard.tasks[row])) for shard, row in picked])),
@@ -74,6 +96,8 @@ class Batches:
             "mask": torch.from_numpy((random.random((drawing.batch, 1)) >= drawing.state_dropout).astype(np.float32)),
             "chunk": torch.from_numpy(np.stack([shard.chunks[row] for shard, row in picked])),
             "truth": torch.from_numpy((truth - self._mean) / self._spread).to(torch.float32),
+            "cells": torch.from_numpy(cells),
+            "shares": torch.from_numpy(shares),
         }
 
     def _at(self, row: int) -> tuple[Demonstrations, int]:
@@ -90,12 +114,12 @@ class Batches:
         return np.concatenate([np.full(extra, UNKNOWN_ID), np.where(is_lost, UNKNOWN_ID, ids)])[: SPEC.max_tokens]
 
     def _jittered(self, images: NDArray[np.uint8]) -> Tensor:
-        """(B, 3, 128, 128) bfloat16 in [0, 1], channels last as the convolutions like it."""
+        """(B, 3, 128, 128) float32 in [0, 1], channels last as the convolutions like it."""
         random, count = self._random, len(images)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.bfloat16)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32)
         gain = random.uniform(0.8, 1.2, (count, 1, 1, 1)) * random.uniform(0.94, 1.06, (count, 3, 1, 1)) / 255
-        pixels.mul_(torch.from_numpy(gain).to(torch.bfloat16))
-        pixels.add_(torch.from_numpy(random.uniform(-0.05, 0.05, (count, 1, 1, 1))).to(torch.bfloat16))
+        pixels.mul_(torch.from_numpy(gain).to(torch.float32))
+        pixels.add_(torch.from_numpy(random.uniform(-0.05, 0.05, (count, 1, 1, 1))).to(torch.float32))
         if random.random() < 0.3:
             pixels = torch.lerp(pixels, functional.avg_pool2d(pixels, 3, stride=1, padding=1), float(random.uniform(0.2, 0.9)))
         rows = np.sort(random.integers(0, len(self._grain) - CAMERA.height, count))

@@ -19,16 +19,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tabletop.asking import Asks, Customer, Denied, InProcess
-from tabletop.contract import CONTROL_HZ
+from tabletop.contract import CONTROL_HZ, HORIZON
 from tabletop.curve import Point, draw
 from tabletop.drive import NoWeights, from_onnx
 from tabletop.env import Settings, TabletopEnv
 from tabletop.episode import TICK_S, Manner, Moment, run
+from tabletop.evaluate import FIRST_SEED
 from tabletop.film import Film, verdict_of
 from tabletop.instructions import UnknownTask, plain_instruction, understood
 from tabletop.render import RenderUnavailable
 from tabletop.running_service import NoService, Service, find
-from tabletop.series import FIRST_SEED, Series, episodes
+from tabletop.series import Series, episodes
+from tabletop.telling import BUILD, BUNDLES, console, fail, say
 from tabletop.things import BOWL, COLOURS, Layout
 from tabletop.verbs import Task, Verb
 from tabletop.wording import Wording
@@ -36,14 +38,10 @@ from tabletop.world import FRONT
 from vlaapi_client import Client, VlaError
 from vlaapi_client.stream import Stream
 
-ROOT = Path(__file__).resolve().parent.parent
-BUNDLE = ROOT / "model_repository" / "tabletop"
-OUT = ROOT / "build" / "tabletop"
 DEADLINE_MS = 5000
 _FILM_PX = 320
 _SCENES_TRIED = 200
 _FAILURES = (Denied, NoService, NoWeights, RenderUnavailable, UnknownTask, VlaError)
-console = Console()
 
 
 class Through(StrEnum):
@@ -62,6 +60,12 @@ Door = Annotated[Through, typer.Option(help="By which door; `nothing` is the gra
 Delays = Annotated[
     str, typer.Option(help="Added to every answer, in ms of the robot's time; several with commas draw the curve.")
 ]
+Overlap = Annotated[
+    bool | None, typer.Option(help="Ask for the next chunk while this one runs; without the flag, with several delays: both.")
+]
+AskEvery = Annotated[
+    int, typer.Option(min=1, max=HORIZON, help="With overlap, ask again after so many steps; 1 records every step for training.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,7 @@ class Asked:
     overlaps: tuple[bool, ...]
     service: Service | None
     has_state: bool
+    ask_every: int
 
 
 def evaluate(
@@ -84,22 +89,20 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Scenes per condition.")] = 200,
     task: Annotated[str | None, typer.Option(help="Only this: pick_up, move_to or put_in_bowl.")] = None,
     layout: Annotated[
-        Layout, typer.Option(help="`cubes`: what the shipped policy has learnt; `varied`: everything.")
-    ] = Layout.CUBES,
+        Layout, typer.Option(help="`varied`: everything; `cubes`: three cubes, as the first policy learnt it.")
+    ] = Layout.VARIED,
     wording: Annotated[Wording, typer.Option(help="`held_out` are words and forms that training never saw.")] = Wording.PLAIN,
     through: Door = Through.HTTP,
     delay_ms: Delays = "0",
-    overlap: Annotated[
-        bool | None,
-        typer.Option(help="Ask for the next chunk while this one runs; without the flag, with several delays: both."),
-    ] = None,
+    overlap: Overlap = None,
+    ask_every: AskEvery = HORIZON // 2,
     unguarded: Annotated[bool, typer.Option("--unguarded", help="The same also without service and guard, to compare.")] = False,
     state: Annotated[bool, typer.Option(help="Send the robot's state.")] = True,
     time_limit_s: Annotated[
         float, typer.Option(min=0.5, max=60, help="Robot time per episode: what takes longer has failed.")
     ] = 12.0,
     seed: Annotated[int, typer.Option(help="The first scene.")] = FIRST_SEED,
-    out: Annotated[Path, typer.Option(help="Folder for eval.json and, with several delays, delay.png.")] = OUT / "eval",
+    out: Annotated[Path, typer.Option(help="Folder for eval.json and, with several delays, delay.png.")] = BUILD / "eval",
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -119,10 +122,11 @@ def evaluate(
             overlaps=(overlap,) if overlap is not None else (True, False)[: len(delays)],
             service=None if doors == (Through.NOTHING,) else find(url, key),
             has_state=state,
+            ask_every=ask_every,
         )
         _evaluate(asked, out)
     except _FAILURES as error:
-        raise typer.Exit(_fail(error)) from None
+        raise typer.Exit(fail(error)) from None
 
 
 def _evaluate(asked: Asked, out: Path) -> None:
@@ -138,6 +142,7 @@ def _evaluate(asked: Asked, out: Path) -> None:
                     manner = Manner(
                         delay_ms=delay_ms,
                         has_overlap=has_overlap,
+                        ask_every=asked.ask_every,
                         has_state=asked.has_state,
                         deadline_ms=DEADLINE_MS,
                         model=None if door is Through.NOTHING else asked.policy,
@@ -147,10 +152,10 @@ def _evaluate(asked: Asked, out: Path) -> None:
                     told.append({"through": door, "delay_ms": delay_ms, "has_overlap": has_overlap, **series.told()})
                     _show(series, f"{asked.policy}, {name}, +{delay_ms} ms, {asked.settings.wording} words")
                     file.write_text(json.dumps({"policy": asked.policy, "first_seed": asked.seed, "runs": told}, indent=1) + "\n")
-    _say(f"wrote {file}")
+    say(f"wrote {file}")
     if len(asked.delays_ms) > 1:
         draw(lines, f"{asked.policy}: {asked.episodes} episodes per point, {asked.settings.layout} scenes", out / "delay.png")
-        _say(f"wrote {out / 'delay.png'}")
+        say(f"wrote {out / 'delay.png'}")
     if any(run["lost"] for run in told):
         raise typer.Exit(1)
 
@@ -168,7 +173,7 @@ def demo(
     seed: Annotated[int | None, typer.Option(help="The scene; without it, one in which what you name is there.")] = None,
     layout: Annotated[Layout, typer.Option(help="`cubes` or `varied`.")] = Layout.CUBES,
     through: Door = Through.HTTP,
-    out: Annotated[Path, typer.Option(help="Folder for demo.gif and demo.png.")] = OUT / "demo",
+    out: Annotated[Path, typer.Option(help="Folder for demo.gif and demo.png.")] = BUILD / "demo",
     url: Url = None,
     key: Key = None,
 ) -> None:
@@ -185,13 +190,13 @@ def demo(
                 outcome = run(env, asks, scene, manner, watch=_in_real_time(moments), task=task, instruction=sentence)
             film = Film(moments=moments, outcome=outcome)
     except _FAILURES as error:
-        raise typer.Exit(_fail(error)) from None
+        raise typer.Exit(fail(error)) from None
     out.mkdir(parents=True, exist_ok=True)
     film.animation(out / "demo.gif")
     film.sheet(out / "demo.png")
     latency = Series(outcomes=(outcome,), measured=asks.measured).latency()
     answers = f"{int(latency.get('answers', 0))} answers, median {latency.get('round_trip_p50_ms', 0):.0f} ms"
-    _say(f"“{sentence}” (scene {scene}): {verdict_of(outcome)}; {answers}; wrote {out / 'demo.gif'} and {out / 'demo.png'}")
+    say(f"“{sentence}” (scene {scene}): {verdict_of(outcome)}; {answers}; wrote {out / 'demo.gif'} and {out / 'demo.png'}")
     raise typer.Exit(0 if outcome.is_success else 1)
 
 
@@ -223,7 +228,7 @@ def _scene_with(env: TabletopEnv, task: Task, seed: int | None) -> int:
 def _opened(door: Through, service: Service | None, policy: str) -> Iterator[Asks]:
     """Whoever answers. Raises the SDK's errors where the service or the key will not do, before any robot moves."""
     if door is Through.NOTHING or service is None:
-        yield InProcess(from_onnx(BUNDLE / "1" / "model.onnx"))
+        yield InProcess(from_onnx(BUNDLES / policy / "1" / "model.onnx"))
         return
     with ExitStack() as stack:
         client: Any = stack.enter_context(
@@ -244,15 +249,15 @@ def _show(series: Series, title: str) -> None:
     console.print(table)
     latency = series.latency()
     if latency:
-        _say(
+        say(
             f"per answer: {latency['round_trip_p50_ms']:.1f} ms median, {latency['round_trip_p99_ms']:.1f} ms p99 "
             f"(service {latency['service_p50_ms']:.1f} and {latency['service_p99_ms']:.1f}), {int(latency['answers'])} answers"
         )
     interventions = ", ".join(f"{name} {count}" for name, count in series.interventions().items()) or "none"
-    _say(f"guard interventions: {interventions}")
+    say(f"guard interventions: {interventions}")
     for outcome in series.outcomes:
         if outcome.lost:
-            _say(f"given up in scene {outcome.seed}: {outcome.lost}")
+            say(f"given up in scene {outcome.seed}: {outcome.lost}")
 
 
 def _delays(text: str) -> tuple[int, ...]:
@@ -271,12 +276,3 @@ def _verbs(task: str | None, layout: Layout) -> tuple[Verb, ...] | None:
     if layout is Layout.CUBES and task != Verb.PICK_UP:
         raise UnknownTask(f"task {task!r}: scenes of layout cubes have no bowl and are for pick_up; use --layout varied")
     return (Verb(task),)
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _fail(error: Exception) -> int:
-    console.print(str(error).replace("\n", " "), style="red", highlight=False, soft_wrap=True, markup=False)
-    return 1

@@ -4,8 +4,10 @@
 robots trains as ours does where its tasks are sentences of the grammar; the others are counted and left out. It knows no network.
 """
 
+import functools
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from lerobot_v3.writer import DatasetWriter, Episode
 from tabletop.contract import ACTION, CAMERA, CONTROL_HZ, STATE
 from tabletop.demos import RENDER_PX, Recorded, chunks_of
 from tabletop.instructions import UnknownTask, plain_instruction, understood
+from tabletop.parallel import in_order
 from tabletop.shards import Demonstrations, has, load
 from tabletop.verbs import ALL_TASKS
 from tabletop.world import FRONT, WRIST
@@ -80,25 +83,38 @@ def _source(seed: int) -> str:
     return f"tabletop-{seed}"
 
 
-def unpack(folder: Path, out: Path, report: Callable[[str], None]) -> Unpacked:
+def unpack(folder: Path, out: Path, report: Callable[[str], None], *, processes: int = 1) -> Unpacked:
     """Writes the shards that are not in `out` yet, and opens all. Raises DatasetError."""
     dataset = open_dataset(folder)
     _check(dataset)
     usable = [episode for episode in dataset.episodes if _is_understood(episode.task)]
-    found, names = [], set[str]()
-    for start in range(0, len(usable), EPISODES_PER_SHARD):
-        part = usable[start : start + EPISODES_PER_SHARD]
-        name = f"episodes-{part[0].index:06d}-{part[-1].index:06d}-{_stamp(folder, part):08x}"
-        if not has(out, name):
-            _joined([_unpacked(dataset, episode) for episode in part]).save(out, name)
-            report(f"unpacked {min(start + EPISODES_PER_SHARD, len(usable))} of {len(usable)} episodes")
-        found.append(load(out, name))
-        names.add(name)
-    for stale in [path for path in out.glob("episodes-*") if path.name.partition(".")[0] not in names]:
-        stale.unlink()  # of a dataset that was another then: what was deleted from it is not trained on
     if not usable:
         raise DatasetError(f"{folder}: none of its {len(dataset.episodes)} episodes is a task of this table")
+    starts = range(0, len(usable), EPISODES_PER_SHARD)
+    parts = {_name(folder, part): part for part in (usable[start : start + EPISODES_PER_SHARD] for start in starts)}
+    missing = [name for name in parts if not has(out, name)]
+    opens = functools.partial(_cutting, folder, out)
+    for done, episodes in enumerate(in_order(opens, ((name, parts[name]) for name in missing), processes=processes), start=1):
+        report(f"unpacked {episodes} episodes, part {done} of {len(missing)}")
+    for stale in [path for path in out.glob("episodes-*") if path.name.partition(".")[0] not in parts]:
+        stale.unlink()  # of a dataset that was another then: what was deleted from it is not trained on
+    found = [load(out, name) for name in parts]
     return Unpacked(shards=found, episodes=len(usable), left_out=len(dataset.episodes) - len(usable))
+
+
+def _name(folder: Path, part: list[EpisodeRow]) -> str:
+    return f"episodes-{part[0].index:06d}-{part[-1].index:06d}-{_stamp(folder, part):08x}"
+
+
+@contextmanager
+def _cutting(folder: Path, out: Path) -> Iterator[Callable[[str, list[EpisodeRow]], int]]:
+    dataset = open_dataset(folder)
+
+    def cut(name: str, part: list[EpisodeRow]) -> int:
+        _joined([_unpacked(dataset, episode) for episode in part]).save(out, name)
+        return len(part)
+
+    yield cut
 
 
 def _stamp(folder: Path, part: list[EpisodeRow]) -> int:
@@ -127,8 +143,9 @@ def _check(dataset: Dataset) -> None:
     features = dataset.facts.features
     for key, names in ((ACTION_KEY, ACTION.names), (STATE_KEY, STATE.names)):
         found = features.get(key)
-        if not isinstance(found, Numbers) or len(found.names) != len(names):
-            raise DatasetError(f"{dataset.folder}: {key} must be {len(names)} numbers ({', '.join(names)})")
+        if not isinstance(found, Numbers) or found.names != names:
+            told = f", not {', '.join(found.names)}" if isinstance(found, Numbers) else ""
+            raise DatasetError(f"{dataset.folder}: {key} must be {len(names)} numbers ({', '.join(names)}){told}")
     if not isinstance(features.get(FRONT_KEY), Video):
         raise DatasetError(f"{dataset.folder}: there is no camera {FRONT_KEY}")
     if dataset.facts.fps != CONTROL_HZ:

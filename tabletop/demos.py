@@ -7,11 +7,8 @@ keeps what is recorded.
 
 import functools
 import io
-import itertools
-import multiprocessing
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,6 +21,8 @@ from export.contract.preprocess import resize
 from tabletop.appearance import Appearance
 from tabletop.contract import CAMERA, HORIZON
 from tabletop.expert import expert_action, goal_of
+from tabletop.instructions import training_instruction
+from tabletop.parallel import in_order
 from tabletop.render import Camera
 from tabletop.scene import Tabletop, View
 from tabletop.tasks import Judge, draw_task, verbs_of
@@ -36,6 +35,7 @@ MAX_STEPS, AFTER_STEPS = 100, 5  # the robot goes on holding, staying or retreat
 CUBES_SHARE = 0.2  # of the episodes are in scenes of the first policy
 VERB_SHARES = (Verb.PICK_UP,) * 9 + (Verb.MOVE_TO,) * 4 + (Verb.PUT_IN_BOWL,) * 7
 _NOISE_M = (0.0, 0.003, 0.008)
+_LEAD_STEPS, _LEAD_EXECUTES = (2, 40), 4
 _JOLT_CHANCE, _JOLT_M, _SLIP_CHANCE = 0.03, 0.02, 0.008
 
 
@@ -59,6 +59,9 @@ class Recorded:
     is_done: bool
 
 
+Lead = Callable[[NDArray[np.uint8], str, NDArray[np.float32] | None], NDArray[np.float32]]  # see `drive.Policy.ask`
+
+
 class Recorder:
     """The table with the expert at it. Use as a context manager: it owns the cameras. Raises RenderUnavailable."""
 
@@ -76,8 +79,8 @@ class Recorder:
             if camera is not None:
                 camera.close()
 
-    def record(self, seed: int) -> Recorded:
-        """The episode of that seed; it decides scene, look, task and noise."""
+    def record(self, seed: int, lead: Lead | None = None) -> Recorded:
+        """The episode of that seed; it decides scene, look, task and noise. A `lead` drives for a while before it begins."""
         random = np.random.default_rng((seed, 11))
         layout = Layout.CUBES if random.random() < CUBES_SHARE else Layout.VARIED
         self._table.reset(seed, layout)
@@ -85,6 +88,8 @@ class Recorder:
         verbs = verbs_of(layout)
         task = draw_task(self._table.view, random, VERB_SHARES if len(verbs) > 1 else verbs)
         disturbance = _Disturbance(random)
+        if lead is not None:
+            self._follow(lead, task, random)
         judge, after, frames = Judge(task), 0, list[Frame]()
         for _ in range(MAX_STEPS):
             frames.append(self._frame(task))
@@ -94,6 +99,19 @@ class Recorder:
             if after > AFTER_STEPS:
                 break
         return Recorded(task=task, frames=frames, is_done=judge.is_done)
+
+    def _follow(self, lead: Lead, task: Task, random: np.random.Generator) -> None:
+        """Where its own mistakes take the policy, half of the time without the robot's state: the expert begins there."""
+        instruction, has_state = training_instruction(task, random), random.random() < 0.5
+        judge, planned = Judge(task), list[NDArray[np.float32]]()
+        for _ in range(int(random.integers(*_LEAD_STEPS))):
+            if not planned:
+                seen = as_seen(self._front.picture(), jpeg_quality=None)
+                planned = list(lead(seen, instruction, self._table.state if has_state else None)[:_LEAD_EXECUTES])
+            self._table.apply(planned.pop(0))
+            judge.watch(self._table.view)
+            if judge.is_done:
+                return
 
     def _frame(self, task: Task) -> Frame:
         view = self._table.view
@@ -106,27 +124,19 @@ class Recorder:
         )
 
 
-def record_each(seeds: Iterable[int], *, processes: int, has_wrist: bool) -> Iterator[Recorded]:
+def record_each(
+    seeds: Iterable[int], *, processes: int, has_wrist: bool, open_lead: Callable[[], Lead] | None = None
+) -> Iterator[Recorded]:
     """The episodes of those seeds, in order, recorded in so many processes. Raises RenderUnavailable."""
-    remaining, ahead = iter(seeds), deque[Future[Recorded]]()
-    spawning = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    with ProcessPoolExecutor(processes, spawning) as pool:
-        while True:
-            ahead.extend(
-                pool.submit(_record_here, seed, has_wrist) for seed in itertools.islice(remaining, 3 * processes - len(ahead))
-            )
-            if not ahead:
-                return
-            yield ahead.popleft().result()
+    opens = functools.partial(_recording, open_lead, has_wrist=has_wrist)
+    return in_order(opens, ((seed,) for seed in seeds), processes=processes)
 
 
-@functools.cache
-def _recorder_here(has_wrist: bool) -> Recorder:  # noqa: FBT001 -- the one thing that decides
-    return Recorder(has_wrist=has_wrist)
-
-
-def _record_here(seed: int, has_wrist: bool) -> Recorded:  # noqa: FBT001
-    return _recorder_here(has_wrist).record(seed)
+@contextmanager
+def _recording(open_lead: Callable[[], Lead] | None, *, has_wrist: bool) -> Iterator[Callable[[int], Recorded]]:
+    lead = None if open_lead is None else open_lead()
+    with Recorder(has_wrist=has_wrist) as recorder:
+        yield lambda seed: recorder.record(seed, lead)
 
 
 def as_seen(picture: NDArray[np.uint8], *, jpeg_quality: int | None) -> NDArray[np.uint8]:

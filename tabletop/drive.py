@@ -53,6 +53,11 @@ def from_weights(folder: Path) -> Policy:
     return Policy(network=answer, tokenizer=InstructionTokenizer(folder, SPEC))
 
 
+def leading(folder: Path) -> Callable[[NDArray[np.uint8], str, NDArray[np.float32] | None], NDArray[np.float32]]:
+    """What drives with the weights in `folder`, see `Policy.ask`."""
+    return from_weights(folder).ask
+
+
 class NoWeights(RuntimeError):  # noqa: N818 -- what is missing
     """There is no policy to drive with; the text says where and what makes one."""
 

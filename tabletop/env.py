@@ -75,7 +75,7 @@ class TabletopEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """A new scene and a new task. `options` may hold `task` and `instruction` in the place of drawn ones."""
         super().reset(seed=seed)
         chosen = seed if seed is not None else int(self.np_random.integers(2**31))
-        self.table.reset(chosen, self.settings.layout)
+        self.table.reset(chosen, self.settings.layout, needs_bowl=self.settings.verbs == (Verb.PUT_IN_BOWL,))
         self._appearance.vary(chosen, camera_bump=self.settings.camera_bump)
         task = (options or {}).get("task") or self._task(chosen)
         words = np.random.default_rng((chosen, 14))

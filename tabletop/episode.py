@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabletop.asking import Asks, Denied
-from tabletop.contract import CONTROL_HZ
+from tabletop.contract import CONTROL_HZ, HORIZON
 from tabletop.env import Observation, TabletopEnv
 from tabletop.verbs import Task
 from tabletop.world import FRONT
@@ -20,16 +20,19 @@ from vlaapi_client import Answer, ChunkBroker, Plan, Step
 
 TICK_S = 1 / CONTROL_HZ
 GIVE_UP_STEPS = 30  # three seconds without motion
-_OVERLAP_LEFT, _ALL_LEFT = 0.5, 0.0
 _MAX_AGE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How the robot asks. `delay_ms` is added to each answer, in simulated time; without overlap it asks at a chunk's end."""
+    """How the robot asks. `delay_ms` is added to each answer, in simulated time; without overlap it asks at a chunk's end.
+
+    With overlap it asks again after `ask_every` steps of a chunk: what records every step for training asks at every step.
+    """
 
     delay_ms: int = 0
     has_overlap: bool = True
+    ask_every: int = HORIZON // 2
     has_state: bool = True
     deadline_ms: int | None = None
     model: str | None = None
@@ -130,7 +133,7 @@ def run(
 
 def _plan(manner: Manner) -> Plan:
     return Plan(
-        ask_when_left=_OVERLAP_LEFT if manner.has_overlap else _ALL_LEFT,
+        ask_when_left=1 - manner.ask_every / HORIZON if manner.has_overlap else 0.0,
         max_age_s=_MAX_AGE_S,
         deadline_ms=manner.deadline_ms,
         fields={} if manner.model is None else {"model": manner.model},

@@ -17,6 +17,8 @@ from tabletop.instructions import PAD_ID, vocabulary
 
 ACTION_SIZE = len(ACTION.names)
 TRUTH_SIZE = 8
+LOOKS = 2  # keypoints that training points at something: the tool, and what the hand is after
+CELLS = CAMERA.height // 4  # along each side of the maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,12 @@ class Keypoints(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, side, side) → (B, 2C)."""
-        weights = functional.softmax(maps.flatten(2) * self.sharpness[:, None], dim=-1)
+        weights = functional.softmax(self.sharpened(maps), dim=-1)
         return (weights @ self.grid.to(weights.dtype)).flatten(1)
+
+    def sharpened(self, maps: Tensor) -> Tensor:
+        """(B, C', side, side) of the first C' channels → (B, C', side²): what the softmax is taken of, row by row."""
+        return maps.flatten(2) * self.sharpness[: maps.shape[1], None]
 
 
 class StateEncoder(nn.Module):
@@ -127,7 +133,7 @@ class TabletopPolicy(nn.Module):
             nn.ReLU(),
         )
         self.blocks = nn.ModuleList(FilmBlock(channels, size.text) for _ in range(size.blocks))
-        self.keypoints = Keypoints(channels, CAMERA.height // 4)
+        self.keypoints = Keypoints(channels, CELLS)
         self.state = StateEncoder(64)
         seen = 2 * channels + channels * 16
         self.head = nn.Sequential(
@@ -137,15 +143,19 @@ class TabletopPolicy(nn.Module):
         self.truth = nn.Linear(size.hidden, TRUTH_SIZE)  # for training only: what the picture says about tool and cube
         self.register_buffer("caps", torch.tensor([SHIFT_CAP_M] * 3 + [TURN_CAP_RAD] * 3), persistent=False)
 
-    def features(self, image: Tensor, ids: Tensor, state: Tensor, mask: Tensor) -> Tensor:
-        """(B, 3, 128, 128) in [0, 1] and the rest → (B, hidden)."""
+    def features(self, image: Tensor, ids: Tensor, state: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 128, 128) in [0, 1] and the rest → (B, hidden), and the maps that the keypoints are taken of."""
         text = self.text(ids)
         maps = self.stem((image - 0.45) / 0.25)
         for block in self.blocks:
             maps = block(maps, text)
         context = functional.avg_pool2d(maps, CAMERA.height // 16).flatten(1)
         seen = torch.cat([self.keypoints(maps), context, self.state(state, mask), text], dim=-1)
-        return self.head(seen)
+        return self.head(seen), maps
+
+    def looked_at(self, maps: Tensor) -> Tensor:
+        """(B, 2, 32²) logarithms of how much the first two keypoints look at each place, row by row; for training only."""
+        return functional.log_softmax(self.keypoints.sharpened(maps[:, :LOOKS]), dim=-1)
 
     def scaled(self, hidden: Tensor) -> Tensor:
         """(B, hidden) → (B, 8, 7): motion in units of the caps, gripper as a logit."""
@@ -154,7 +164,8 @@ class TabletopPolicy(nn.Module):
     def forward(self, image: Tensor, instruction_ids: Tensor, state: Tensor, state_mask: Tensor) -> Tensor:
         """(B, 128, 128, 3) uint8, (B, T) int64, (B, 8), (B, 1) → (B, 8, 7) in m, rad and gripper 0..1, within the caps."""
         pixels = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0
-        chunk = self.scaled(self.features(pixels, instruction_ids, state, state_mask))
+        hidden, _ = self.features(pixels, instruction_ids, state, state_mask)
+        chunk = self.scaled(hidden)
         shift, turn = _within_one(chunk[..., :3]), _within_one(chunk[..., 3:6])
         motion = torch.cat([shift, turn], dim=-1) * self.caps
         return torch.cat([motion, torch.sigmoid(chunk[..., 6:])], dim=-1)

@@ -54,11 +54,11 @@ class Tabletop:
         self._bodies: dict[str, int] = {}  # by the thing's name
         self._shapes: dict[str, Shape] = {}
 
-    def reset(self, seed: int, layout: Layout = Layout.CUBES) -> None:
+    def reset(self, seed: int, layout: Layout = Layout.CUBES, *, needs_bowl: bool = False) -> None:
         """A fresh scene: things at random places and angles, the tool somewhere above the table, fingers open."""
         random = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
-        setting, self.is_varied = draw_layout(layout, random), layout is Layout.VARIED
+        setting, self.is_varied = draw_layout(layout, random, needs_bowl=needs_bowl), layout is Layout.VARIED
         self._arrange(setting.things)
         self._put_bowl(setting.bowl_at)
         joints, start = HOME_RAD, _start_pose(random)

@@ -15,8 +15,6 @@ from tabletop.env import TabletopEnv
 from tabletop.episode import Manner, Outcome, run
 from tabletop.verbs import Verb
 
-FIRST_SEED = 9_000_000  # demonstrations use seeds from 1,000,000 on
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

@@ -78,13 +78,13 @@ class Setting:
     bowl_at: Place | None
 
 
-def draw_layout(layout: Layout, random: np.random.Generator) -> Setting:
-    """A setting, from `random` alone."""
+def draw_layout(layout: Layout, random: np.random.Generator, *, needs_bowl: bool = False) -> Setting:
+    """A setting, from `random` alone; `needs_bowl` gives a bowl to those that would have none. Scenes of cubes never have one."""
     match layout:
         case Layout.CUBES:
             return _cubes(random)
         case Layout.VARIED:
-            return _varied(random)
+            return _varied(random, needs_bowl=needs_bowl)
 
 
 def _cubes(random: np.random.Generator) -> Setting:
@@ -96,10 +96,10 @@ def _cubes(random: np.random.Generator) -> Setting:
     return Setting(things=tuple(placed), bowl_at=None)
 
 
-def _varied(random: np.random.Generator) -> Setting:
+def _varied(random: np.random.Generator, *, needs_bowl: bool) -> Setting:
     colours = [str(colour) for colour in random.permutation(COLOURS)[: int(random.integers(2, 5))]]
     shapes = [Shape.CUBE, *random.permutation([Shape.CUBE, Shape.CUBE, Shape.CYLINDER, Shape.CYLINDER])]
-    has_bowl = random.random() < 0.75
+    has_bowl = random.random() < 0.75 or needs_bowl
     while True:
         bowl_at = _anywhere(random) if has_bowl else None
         placed: list[Placed] = []

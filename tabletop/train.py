@@ -26,6 +26,7 @@ from tabletop.shards import Demonstrations
 
 LOG_FILE, STATE_FILE = "training.json", "training.state"
 STEP_WEIGHTS = torch.linspace(1.0, 0.3, 8)
+LOOK_SHARE = 0.02  # a keypoint that looks nowhere in particular costs 7 each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +61,10 @@ class Unfinished(RuntimeError):  # noqa: N818 -- what is there
 
 
 def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The parts of the loss: motion, gripper, and what the hidden layer knows of the scene."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = network.features(batch["image"], batch["ids"], batch["state"], batch["mask"])
-        scaled, truth = network.scaled(hidden).float(), network.truth(hidden).float()
+    """The parts of the loss: motion, gripper, what the hidden layer knows of the scene, and where the first keypoints look."""
+    hidden, maps = network.features(batch["image"], batch["ids"], batch["state"], batch["mask"])
+    scaled, truth = network.scaled(hidden), network.truth(hidden)
+    looked = (network.looked_at(maps).gather(-1, batch["cells"]) * batch["shares"]).sum((-1, -2))
     wanted = batch["chunk"][..., :6] / network.caps
     motion = functional.smooth_l1_loss(scaled[..., :6], wanted, beta=0.1, reduction="none").mean((0, 2))
     gripper = functional.binary_cross_entropy_with_logits(scaled[..., 6], batch["chunk"][..., 6], reduction="none").mean(0)
@@ -71,6 +72,7 @@ def loss_of(network: TabletopPolicy, batch: dict[str, Tensor]) -> dict[str, Tens
         "motion": (motion * STEP_WEIGHTS).mean(),
         "gripper": 0.3 * (gripper * STEP_WEIGHTS).mean(),
         "truth": 0.3 * functional.smooth_l1_loss(truth, batch["truth"], beta=0.1),
+        "look": -LOOK_SHARE * looked.mean(),
     }
 
 

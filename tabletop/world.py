@@ -8,6 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from tabletop.optics import FRONT_AT_M, FRONT_FOVY_DEG, FRONT_LOOKS_AT_M, axes
 from tabletop.things import (
     BOWL,
     BOWL_HEIGHT_M,
@@ -25,7 +26,6 @@ ABSENT_AT_M = (-1.5, -0.5, -0.4)  # behind the robot and below the table
 BOWL_Z_M = 0.006  # its floor
 FRONT, WRIST = "front", "wrist"
 CLUTTER = ("clutter_0", "clutter_1")
-_FRONT_AT, _FRONT_LOOKS_AT, _FRONT_FOVY_DEG = (1.12, 0.28, 0.62), (0.46, -0.01, 0.09), 36.0
 _WRIST_AT, _WRIST_LOOKS_AT, _WRIST_FOVY_DEG = (0.085, 0.0, 0.02), (0.01, 0.0, 0.16), 65.0  # in the hand's frame
 _WALLS, _WALL_HALF_M = 14, 0.003
 _HOLDABLE = {"mass": 0.05, "friction": [1.0, 0.05, 0.0001], "solref": [0.01, 1.0], "condim": 4}
@@ -101,19 +101,13 @@ def _add_bowl(spec: mujoco.MjSpec) -> None:
 
 
 def _add_cameras(spec: mujoco.MjSpec) -> None:
-    spec.worldbody.add_camera(
-        name=FRONT, pos=_FRONT_AT, quat=_looking(_FRONT_AT, _FRONT_LOOKS_AT, (0.0, 0.0, 1.0)), fovy=_FRONT_FOVY_DEG
-    )
+    spec.worldbody.add_camera(name=FRONT, pos=FRONT_AT_M, quat=_turned(axes(FRONT_AT_M, FRONT_LOOKS_AT_M)), fovy=FRONT_FOVY_DEG)
     spec.body("hand").add_camera(
-        name=WRIST, pos=_WRIST_AT, quat=_looking(_WRIST_AT, _WRIST_LOOKS_AT, (1.0, 0.0, 0.0)), fovy=_WRIST_FOVY_DEG
+        name=WRIST, pos=_WRIST_AT, quat=_turned(axes(_WRIST_AT, _WRIST_LOOKS_AT, up=(1.0, 0.0, 0.0))), fovy=_WRIST_FOVY_DEG
     )
 
 
-def _looking(at: tuple[float, ...], to: tuple[float, ...], up: tuple[float, ...]) -> np.ndarray:
-    """The quaternion of a camera there that looks at `to` with `up` upward in the picture."""
-    forward = (np.array(to) - at) / np.linalg.norm(np.array(to) - at)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
+def _turned(camera: np.ndarray) -> np.ndarray:
     quaternion = np.empty(4)
-    mujoco.mju_mat2Quat(quaternion, np.column_stack([right, np.cross(right, forward), -forward]).ravel())
+    mujoco.mju_mat2Quat(quaternion, camera.ravel())
     return quaternion

@@ -35,7 +35,9 @@ def create_data_commands(objects_url: ObjectsUrl) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """Removes pictures, words and motions, looks again, and says what is left. Ends with 1 if anything is."""
-        told = "everything of " + str(customer) if not (session or request) else session or request
+        if customer is None and request is None:
+            raise ApiError("missing_field", "say whose: --customer cus_…", param="customer")
+        told = request or (f"everything of {customer}" if session is None else f"session {session} of {customer}")
         if not yes:
             typer.confirm(f"Delete {told}? This cannot be undone.", abort=True, err=True)
         proof = on_stores(
@@ -74,7 +76,8 @@ def create_storage_commands(objects_url: ObjectsUrl) -> typer.Typer:
         try:
             set_up(_required(objects_url))
         except StorageError as error:
-            _fail(str(error))
+            typer.echo(f"vlaapi: the object store is away or refuses ({error})", err=True)
+            raise typer.Exit(1) from None
         typer.echo("The bucket is there, encrypted, with lifecycle rules.")
 
     @commands.command("check")
@@ -107,9 +110,7 @@ async def _delete(
         if customer is not None and owner != id_of("customer", "cus", customer):
             raise ApiError("not_found", f"{customer} has no request {request}.", param="request")
         return await delete(places, Wanted(customer_id=owner, request_id=request_id))
-    if customer is None:
-        raise ApiError("missing_field", "say whose: --customer cus_…", param="customer")
-    return await delete(places, Wanted(customer_id=id_of("customer", "cus", customer), session_id=session))
+    return await delete(places, Wanted(customer_id=id_of("customer", "cus", str(customer)), session_id=session))
 
 
 async def with_objects(objects_url: ObjectsUrl, work: Callable[[ObjectStore | None], Awaitable[_T]]) -> _T:
@@ -121,7 +122,7 @@ async def with_objects(objects_url: ObjectsUrl, work: Callable[[ObjectStore | No
     try:
         return await work(objects)
     except ObjectStoreAwayError as error:
-        raise ApiError("store_unavailable", f"the object store cannot be reached ({error}); run this again.") from None
+        raise ApiError("store_unavailable", f"the object store is away or refuses ({error}); run this again.") from None
     finally:
         await objects.aclose()
 
@@ -139,8 +140,3 @@ def _print_proof(proof: Proof, *, as_json: bool) -> None:
         print_json(told)
         return
     print_lines(told | {"left": "; ".join(proof.left) or "nothing: looked again", "remarks": "; ".join(proof.remarks) or "none"})
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"vlaapi: {message}", err=True)
-    raise typer.Exit(1)

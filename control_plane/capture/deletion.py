@@ -20,10 +20,13 @@ from control_plane.capture.erase import erase_episode, erase_frame
 from control_plane.capture.letters import event_in, forget_letters, letters_of
 from control_plane.capture.part import ROOT, org_of
 from control_plane.capture.tables import captured_episodes, captured_frames, data_deletions, feedback
+from control_plane.customers.tables import customer_accounts
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import new_id, public_id
+from control_plane.keys.verbs import no_such
 from control_plane.objects import ObjectStore
+from control_plane.redis import REDIS_AWAY
 from control_plane.usage import forgotten
 from control_plane.usage.request_id import instant_of, public_form
 from control_plane.usage.stream import STREAM
@@ -131,7 +134,7 @@ WHERE e.customer_id = :customer AND m.tombstoned_at >= :since
 
 
 async def _ask(places: Places, wanted: Wanted) -> tuple[UUID, datetime]:
-    """From now on nothing that was asked before is stored, whatever still waits anywhere."""
+    """From now on nothing that was asked before is stored, whatever still waits anywhere. Raises ApiError."""
     row = {
         "id": new_id(),
         "customer_id": wanted.customer_id,
@@ -141,6 +144,9 @@ async def _ask(places: Places, wanted: Wanted) -> tuple[UUID, datetime]:
     }
     with database_errors():
         async with places.engine.begin() as connection:
+            is_theirs = customer_accounts.c.id == wanted.customer_id
+            if await connection.scalar(select(customer_accounts.c.id).where(is_theirs)) is None:
+                raise no_such("customer", public_id("cus", wanted.customer_id))
             statement = insert(data_deletions).values(row).returning(data_deletions.c.id, data_deletions.c.asked_at)
             made = (await connection.execute(statement)).one()
     return made.id, made.asked_at
@@ -208,9 +214,9 @@ async def _left(places: Places, wanted: Wanted, asked_at: datetime) -> Any:
         async with places.engine.connect() as connection:
             rows = await connection.scalar(text(query), {**values, "asked_at": asked_at})
             said = await connection.scalar(select(func.count()).select_from(feedback).where(_feedback_of(wanted)))
-            episodes = await _episodes(places.engine, wanted) if wanted.request_id is None else []
             frames = await connection.scalar(_frames_of(wanted)) if wanted.request_id is not None else 0
             letters = [payload for payload in await letters_of(connection, wanted.customer_id) if event_in(payload) is None]
+    episodes = await _episodes(places.engine, wanted) if wanted.request_id is None else []
     unread = (len(letters), "usage events that this release cannot read (`vlaapi usage dead-letters`)")
     found = ((rows, "rows of the log"), (said, "feedback"), (len(episodes), "episodes"), (frames, "frames"), unread)
     for count, what in found:
@@ -221,7 +227,12 @@ async def _left(places: Places, wanted: Wanted, asked_at: datetime) -> Any:
         objects = [found.key for found in await places.objects.find(ROOT) if org in found.key]
         if objects:
             yield f"{len(objects)} objects below {org}"
-    if await _is_behind(places.redis, asked_at):
+    try:
+        is_behind = await _is_behind(places.redis, asked_at)
+    except REDIS_AWAY:
+        yield "Redis cannot be reached, so nobody knows whether usage events from before the deletion wait there: run this again"
+        return
+    if is_behind:
         yield "usage events from before the deletion wait in the stream: is the worker running? Then run this again"
 
 

@@ -9,8 +9,8 @@ import asyncio
 import gzip
 import json
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from control_plane.capture.part import ROOT, org_of
 from control_plane.db import database_errors
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
-from control_plane.objects import ObjectStore
+from control_plane.objects import NoSuchObjectError, ObjectStore
 from control_plane.usage.archive.parquet import rows_of
 
 INDEX = "index.json"
@@ -67,10 +67,20 @@ async def export(engine: AsyncEngine, objects: ObjectStore | None, customer_id: 
 
 
 def _make(out: Path) -> None:
+    with _disk_errors(out):
+        try:
+            out.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            raise ApiError("invalid_field", f"{out} is there already: an export goes into a new folder.", param="out") from None
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Inside `database_errors`, where an OSError would be the database's."""
     try:
-        out.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        raise ApiError("invalid_field", f"{out} is there already: an export goes into a new folder.", param="out") from None
+        yield
+    except OSError as error:
+        raise ApiError("invalid_field", f"{path} cannot be written: {error.strerror}.", param="out") from None
 
 
 async def _write(path: Path, rows: AsyncIterator[Mapping[str, Any]]) -> int:
@@ -78,11 +88,14 @@ async def _write(path: Path, rows: AsyncIterator[Mapping[str, Any]]) -> int:
     count = 0
     with ExitStack() as stack:
         async for row in rows:
-            if not count:
-                file = stack.enter_context(gzip.open(path, "wb"))
             shown = {key: _shown(value) for key, value in row.items() if not any(word in key for word in _SECRET_WORDS)}
-            file.write(msgspec.json.encode(shown, enc_hook=str) + b"\n")
+            with _disk_errors(path):
+                if not count:
+                    file = stack.enter_context(gzip.open(path, "wb"))
+                file.write(msgspec.json.encode(shown, enc_hook=str) + b"\n")
             count += 1
+        with _disk_errors(path):
+            stack.close()
     return count
 
 
@@ -132,6 +145,10 @@ async def _objects(objects: ObjectStore, customer_id: UUID, out: Path) -> tuple[
             continue
         path = out / "objects" / found.key.removeprefix(ROOT)
         path.parent.mkdir(parents=True, exist_ok=True)
-        await objects.get_file(found.key, path)
+        try:
+            await objects.get_file(found.key, path)
+        except NoSuchObjectError:  # its time was over, since it was listed
+            path.unlink()
+            continue
         count, size = count + 1, size + found.size_bytes
     return count, size

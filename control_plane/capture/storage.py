@@ -19,6 +19,7 @@ from minio.sseconfig import SSEConfig
 
 from control_plane.capture.lifecycle import missing_rules, set_lifecycle
 from control_plane.object_place import Place, place_of
+from control_plane.objects import said_by
 
 _TIMEOUT_S = 10.0
 _SKEW = timedelta(minutes=5)
@@ -179,4 +180,4 @@ def _storage_errors() -> Iterator[None]:
     except S3Error as error:
         raise StorageError(f"{error.code}: {error.message}") from error
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise StorageError(f"{type(error).__name__}: {error}"[:300]) from error
+        raise StorageError(said_by(error)) from error

@@ -1,6 +1,7 @@
 """`vlaapi data build`: words and output only; what happens is in `build.py`. Joined to `vlaapi data` by the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -52,7 +53,7 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
             held_out=held_out,
         )
         began = monotonic()
-        with _Bar() as bar:
+        with _disk_errors(out), _Bar() as bar:
             built = on_stores(
                 ctx,
                 lambda stores: with_objects(
@@ -60,6 +61,14 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
                 ),
             )
         _print(_told(built, seconds=monotonic() - began), as_json=as_json)
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ApiError("invalid_field", f"{error.filename or out} cannot be written: {error.strerror}.", param="out") from None
 
 
 def _print(told: dict[str, object], *, as_json: bool) -> None:
@@ -86,10 +95,9 @@ class _Bar:
     """On the terminal only, and on stderr: stdout is for the result."""
 
     def __init__(self) -> None:
-        words = TextColumn("{task.fields[frames]} frames")
-        self._progress = Progress(
-            BarColumn(), MofNCompleteColumn(), words, TimeRemainingColumn(), console=Console(stderr=True), transient=True
-        )
+        words, console = TextColumn("{task.fields[frames]} frames"), Console(stderr=True)
+        columns = (BarColumn(), MofNCompleteColumn(), words, TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("episodes", total=None, frames=0)
 
     def __enter__(self) -> "_Bar":

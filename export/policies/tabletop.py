@@ -29,7 +29,7 @@ from tabletop.things import CUBE_COLOURS
 from tabletop.verbs import Task, Verb
 
 DESCRIPTION = f"Picks up the named cube with a simulated Panda: FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
-COMMAND = "vlaapi tabletop demos && vlaapi tabletop train && vlaapi export tabletop"
+COMMAND = "vlaapi tabletop demos --episodes 4066 && vlaapi tabletop train && vlaapi export tabletop"
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6
 VARIANT, MODEL_FILE = "onnx-cpu-fp32", "model.onnx"

@@ -29,7 +29,7 @@ from deploy.nginx.conf import render
 from tests.conftest import free_port, running
 from tests.control_plane.eventually import until
 from tests.deploy import http2_by_hand
-from tests.deploy.production_door import PUBLIC_URL, ProductionDoor, production_door, replica, servers
+from tests.deploy.production_door import PUBLIC_URL, ProductionDoor, make_certificate, production_door, replica, servers
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +252,29 @@ def test_a_reload_under_load_drops_no_request(door: ProductionDoor) -> None:
         for thread in threads:
             thread.join(30)
     assert failed == []
+
+
+def test_a_renewed_certificate_is_shown_without_anybody_doing_anything(server_folder: Path) -> None:
+    """Also when only one of its two files is there yet: then the old pair is shown on, and the new one once it is whole."""
+    one, server = replica(server_folder)
+    folder, fresh = server_folder / "nginx that follows", server_folder / "fresh"
+    fresh.mkdir()
+    certificate, key = make_certificate(fresh)
+    with (
+        running(server, log=server_folder / "followed.log"),
+        production_door(folder, upstreams=servers(one), is_followed=True) as door,
+    ):
+        old = _shown(door)
+        certificate.rename(door.certificate)
+        until(lambda: "key values mismatch" in (folder / "nginx.log").read_text())
+        assert _shown(door) == old
+        key.rename(folder / "tls/privkey.pem")
+        until(lambda: _shown(door) != old)
+        assert door.ask("POST", "/v1/inference", b"{}")[0] == 200
+
+
+def _shown(door: ProductionDoor) -> str:
+    return ssl.get_server_certificate(("127.0.0.1", door.port), timeout=20)
 
 
 def test_replicas_that_come_and_go_are_followed_by_name(server_folder: Path) -> None:

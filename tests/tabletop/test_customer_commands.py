@@ -42,7 +42,7 @@ def test_what_cannot_be_done_is_one_line(words: list[str], line: str) -> None:
     [
         ["demo", *SOMEWHERE],
         ["eval", *SOMEWHERE],
-        ["demos", "--episodes", "1", "--dataset", "/nowhere/at/all"],
+        ["demos", "--episodes", "1", "--processes", "1", "--dataset", "/nowhere/at/all"],
         ["picture", "out.png"],
     ],
 )

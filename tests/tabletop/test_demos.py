@@ -10,6 +10,7 @@ import pytest
 from lerobot_v3.facts import DatasetError, DatasetFacts, Numbers, Video
 from lerobot_v3.reader import open_dataset
 from lerobot_v3.writer import DatasetWriter, Episode
+from tabletop.contract import ACTION, STATE
 from tabletop.dataset import ACTION_KEY, FRONT_KEY, STATE_KEY, WRIST_KEY, Progress, record, unpack
 from tabletop.demos import Recorded, Recorder, as_seen, chunks_of, record_each
 from tabletop.instructions import plain_instruction
@@ -89,10 +90,29 @@ def test_episodes_recorded_side_by_side_are_those_of_one_process_in_the_order_of
         assert all(np.array_equal(one.front, other.front) for one, other in zip(episode.frames, alone.frames, strict=True))
 
 
+def test_the_expert_goes_on_from_where_a_leading_policy_got(recorder: Recorder) -> None:
+    asked: list[tuple[tuple[int, ...], str, bool]] = []
+
+    def down(picture: np.ndarray, instruction: str, state: np.ndarray | None) -> np.ndarray:
+        asked.append((picture.shape, instruction, state is not None))
+        chunk = np.zeros((8, 7), dtype=np.float32)
+        chunk[:, 2], chunk[:, 6] = -0.02, 1.0
+        return chunk
+
+    alone = {seed: recorder.record(seed) for seed in range(4)}
+    led = {seed: recorder.record(seed, down) for seed in range(4)}
+    for seed in range(4):
+        assert led[seed].task == alone[seed].task
+        assert led[seed].frames[0].truth[2] < alone[seed].frames[0].truth[2] - 0.01
+    assert {shape for shape, _, _ in asked} == {(128, 128, 3)}
+    assert {has_state for _, _, has_state in asked} == {True, False}
+    assert sum(one.is_done for one in led.values()) >= 3
+
+
 def _foreign(folder: Path, task: str, **changes: object) -> Path:
     features = {
-        STATE_KEY: Numbers(names=tuple(f"s{index}" for index in range(8))),
-        ACTION_KEY: Numbers(names=tuple(f"a{index}" for index in range(7))),
+        STATE_KEY: Numbers(names=STATE.names),
+        ACTION_KEY: Numbers(names=ACTION.names),
         FRONT_KEY: Video(height=64, width=64),
     } | changes
     kept = {key: feature for key, feature in features.items() if isinstance(feature, Numbers | Video)}
@@ -115,6 +135,7 @@ def test_a_dataset_of_other_robots_trains_where_its_tasks_are_known(tmp_path: Pa
     ("changes", "reason"),
     [
         ({ACTION_KEY: Numbers(names=("a", "b"))}, "action must be 7 numbers"),
+        ({ACTION_KEY: Numbers(names=tuple(f"joint_{index}" for index in range(1, 8)))}, "dx, dy, dz.*, not joint_1"),
         ({FRONT_KEY: None}, "there is no camera observation.images.front"),
     ],
 )

@@ -1,6 +1,7 @@
 """The environment keeps Gymnasium's promises, and a seed decides everything that is seen, asked and done."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_a_task_and_words_of_ones_own_take_the_place_of_drawn_ones() -> None:
     with closing(TabletopEnv(Settings(picture_px=64, cameras=("front",), wording=Wording.HELD_OUT))) as env:
         _, info = env.reset(seed=2, options={"task": Task(verb=Verb.PICK_UP, thing="red cube"), "instruction": "get it"})
         assert (info["task"].thing, info["instruction"]) == ("red cube", "get it")
+
+
+def test_who_asks_only_for_the_bowl_gets_scenes_with_one_and_otherwise_the_same() -> None:
+    settings = Settings(picture_px=64, cameras=("front",))
+    with closing(TabletopEnv(settings)) as every, closing(TabletopEnv(replace(settings, verbs=(Verb.PUT_IN_BOWL,)))) as only:
+        for seed in range(12):
+            every.reset(seed=seed)
+            _, info = only.reset(seed=seed)
+            view = only.table.view
+            assert (info["task"].verb, view.bowl_at is None) == (Verb.PUT_IN_BOWL, False)
+            if every.table.view.bowl_at is not None:
+                assert {name: seen.position.tolist() for name, seen in view.things.items()} == {
+                    name: seen.position.tolist() for name, seen in every.table.view.things.items()
+                }
 
 
 def test_holding_moves_nothing() -> None:
