@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from control_plane.capture.deletion import Wanted, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
 from control_plane.capture.part import MANIFEST, ROOT, frames_in
 from control_plane.objects import ObjectStore
 from control_plane.usage.event import encode
