@@ -1,6 +1,7 @@
 """`vlaapi data …` and `vlaapi storage …`: delete, export and build from what is held, look at the store. For operators."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -45,11 +46,7 @@ def create_data_commands(objects_url: ObjectsUrl) -> typer.Typer:
         if not yes:
             typer.confirm(f"Delete {told}? This cannot be undone.", abort=True, err=True)
         wanted = (customer, session, request)
-        with Console(stderr=True).status("looking") as shown:  # on a terminal only
-
-            def tell(what: str, count: int) -> None:
-                shown.update(f"{count:,} {what}")
-
+        with _progress() as tell:
             proof = on_stores(ctx, lambda stores: with_objects(objects_url, lambda there: _delete(stores, there, wanted, tell)))
         _print_proof(proof, as_json=as_json)
         if proof.left:
@@ -101,6 +98,13 @@ def create_storage_commands(objects_url: ObjectsUrl) -> typer.Typer:
             raise typer.Exit(1)
 
     return commands
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """On a terminal only, and on stderr: stdout is for the result."""
+    with Console(stderr=True).status("looking") as shown:
+        yield lambda what, count: shown.update(f"{count:,} {what}")
 
 
 async def _delete(
