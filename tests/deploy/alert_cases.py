@@ -134,6 +134,7 @@ _MONEY = [
 
 _SERVERS = [
     *_one("TargetDown", "10m", 'up{job="node",instance="n"}', "0x20", "1x20", labels={"job": "node", "instance": "n"}),
+    *_one("TargetDown", "10m", 'nginx_up{job="nginx",instance="n"}', "0x20", "1x20", labels={"job": "nginx", "instance": "n"}),
     *_one(
         "TargetDown",
         "20m",
