@@ -19,6 +19,7 @@ TEXT
 }
 
 root=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+tls=$root/site/tls
 public_url="" admin_networks="" lb_networks="" alert_webhook="" cert="" key="" prepare_only=""
 while (($#)); do
   case $1 in
@@ -94,7 +95,10 @@ check_values() {
   done
   webhook=${alert_webhook:-$(value_of ALERT_WEBHOOK_URL)}
   [[ -z $webhook || $webhook =~ ^https?://[^[:space:]]+$ ]] || fault "--alert-webhook: that is not an address"
-  [[ -z $cert && -z $key ]] || check_given_certificate
+  if [[ -n $cert || -n $key ]]; then check_given_certificate; elif [[ -f $tls/fullchain.pem && ! -f $root/site/ca/issued ]]; then
+    is_for "$tls/fullchain.pem" "$url" || fault "the certificate in site/tls is not for $url: give one that is, with --cert and --key"
+  fi
+  [[ $(value_of VLA_API_REPLICAS) =~ ^([1-9][0-9]?)?$ ]] || fault "VLA_API_REPLICAS in .env must be a number from 1 to 99"
   for name in "${secrets[@]}"; do
     ! has "$name" || [[ $(value_of "$name") =~ ^[A-Za-z0-9._-]{16,}$ ]] \
       || fault "$name in .env must be 16 or more of A-Z a-z 0-9 . _ - (it becomes part of addresses)"
@@ -141,15 +145,15 @@ place() { # place FILE MODE: standard input becomes the file, unless it is that 
 # Containers read these as users of their own. site/ itself is closed, so that what is readable below it is so for containers only.
 folders() {
   local name
-  for name in site site/nginx site/tls site/acme site/alertmanager build/site; do mkdir -p "$root/$name"; done
+  for name in site site/nginx site/tls site/acme site/alertmanager site/prometheus build/site; do mkdir -p "$root/$name"; done
   chmod 0700 "$root/site"
-  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager} "$root/build" "$root/build/site"
+  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager,prometheus} "$root/build" "$root/build/site"
 }
 # shellcheck disable=SC2016 # the names are nginx's variables
 write_site() {
   local network
   {
-    printf '# Written by deploy/install.sh from .env; change .env and run it again, then: docker compose exec nginx nginx -s reload\n'
+    printf '# Written by deploy/install.sh from .env; change .env and run it again; nginx follows by itself\n'
     printf 'map "" $vla_public_url { default "%s"; }\n' "$(value_of VLA_PUBLIC_URL)"
     printf 'geo $vla_is_operator {\n    default 0;\n'
     for network in $(tr ',' ' ' <<<"$(value_of VLA_ADMIN_NETWORKS)"); do printf '    %s 1;\n' "$network"; done
@@ -165,12 +169,29 @@ write_site() {
   printf '%s' "${webhook:-http://127.0.0.1:9/nobody-is-told}" | place "$root/site/alertmanager/webhook_url" 0444
 }
 
+write_targets() { # whom Prometheus asks, as far as .env says so
+  local n
+  {
+    printf -- '- targets:\n'
+    for ((n = 1; n <= $(value_of VLA_API_REPLICAS); n++)); do printf '    - vlaapi-api-%d:8000\n' "$n"; done
+  } | place "$root/site/prometheus/api.yml" 0644
+  if [[ ,$(value_of COMPOSE_PROFILES), == *,gpu,* ]]; then printf -- '- targets: [dcgm-exporter:9400]\n'; else printf '[]\n'; fi \
+    | place "$root/site/prometheus/gpu.yml" 0644
+}
+
 # --- certificate ------------------------------------------------------------------------------------------------------------------
-tls=$root/site/tls
+host_of() { sed -E 's#^https://([^:]+).*#\1#' <<<"$1"; }
+is_for() { # is_for CERTIFICATE URL: whether whoever calls the address will take it
+  local host kind=-checkhost
+  host=$(host_of "$2")
+  [[ $host =~ ^[0-9.]+$ ]] && kind=-checkip
+  openssl x509 -in "$1" -noout "$kind" "$host" | grep -q 'does match'
+}
 check_given_certificate() {
   [[ -n $cert && -n $key ]] || { fault "--cert and --key belong together"; return; }
   [[ -r $cert && -r $key ]] || { fault "--cert or --key cannot be read"; return; }
   openssl x509 -in "$cert" -noout -checkend 0 >/dev/null 2>&1 || { fault "--cert: no certificate, or one that has run out"; return; }
+  is_for "$cert" "$url" || fault "--cert is not for $url"
   [[ $(openssl x509 -in "$cert" -noout -pubkey) == "$(openssl pkey -in "$key" -pubout 2>/dev/null)" ]] || fault "--key does not belong to --cert"
 }
 private() { # nginx runs as 101 in its container; only root can hand a file to it
@@ -183,14 +204,19 @@ write_certificate() {
     rm -f "$root/site/ca/issued"
   elif [[ ! -f $tls/fullchain.pem ]]; then
     issue
-  elif [[ -f $root/site/ca/issued ]] && ! openssl x509 -in "$tls/fullchain.pem" -noout -checkend 2592000 >/dev/null; then
+  elif [[ ! -f $root/site/ca/issued ]]; then
+    return
+  elif ! is_for "$tls/fullchain.pem" "$(value_of VLA_PUBLIC_URL)"; then
+    say "the certificate of the local authority is for another name"
+    issue
+  elif ! openssl x509 -in "$tls/fullchain.pem" -noout -checkend 2592000 >/dev/null; then
     say "the certificate of the local authority ends within 30 days"
     issue
   fi
 }
 issue() { # by an authority of this machine's own: for trying out, or where customers are given site/ca/ca.pem
   local ca=$root/site/ca host work
-  host=$(sed -E 's#^https://([^:]+).*#\1#' <<<"$(value_of VLA_PUBLIC_URL)")
+  host=$(host_of "$(value_of VLA_PUBLIC_URL)")
   mkdir -p "$ca"
   work=$(mktemp -d "$ca/work.XXXXXX")
   if [[ ! -f $ca/ca.key ]]; then
@@ -221,5 +247,6 @@ refuse_if_faulty
 write_env
 folders
 write_site
+write_targets
 write_certificate
 say "ready: docker compose build && docker compose up -d"

@@ -217,13 +217,13 @@ async def _locked(connection: AsyncConnection, customer_id: UUID, endpoint_id: U
     return row
 
 
-async def _owned(connection: AsyncConnection, delivery_id: UUID, customer_id: UUID | None) -> Row[Any]:
+async def _owned(connection: AsyncConnection, delivery_id: UUID, customer_id: UUID | None) -> Row[UUID, UUID, UUID]:
     """Whose a delivery is, and for which endpoint. Another customer's is one that does not exist."""
     endpoints = webhook_endpoints.c
     query = select(webhook_deliveries.c.id, endpoints.customer_id, endpoints.id.label("endpoint_id")).join(
         webhook_endpoints, endpoints.id == webhook_deliveries.c.endpoint_id
     )
-    row: Row[Any] | None = (await connection.execute(query.where(webhook_deliveries.c.id == delivery_id))).one_or_none()
+    row = (await connection.execute(query.where(webhook_deliveries.c.id == delivery_id))).one_or_none()
     if row is None or customer_id not in (None, row.customer_id):
         raise no_such("delivery", public_id("whd", delivery_id))
     return row

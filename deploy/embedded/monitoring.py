@@ -30,7 +30,8 @@ _PORT_STEP = 3  # Alertmanager's port above Prometheus', as 9093 is above 9090
 PORTS = _PORT_STEP + 1
 _SECRET_FILE = re.compile(r"url_file: \S+")
 _INTERVALS = re.compile(r"(scrape|evaluation)_interval: 15s")
-_DOCS = "https://docs.yourco.com"
+_OF_CONTAINERS = re.compile(r", /etc/vlaapi/targets/\w+\.yml")
+_DOCS = "${DOCS_URL}"  # Prometheus 3 puts the environment in; the oldest that is taken does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,7 @@ def _write_prometheus(plan: Monitoring, folder: Path) -> None:
         found_here = [{"targets": list(plan.targets.get(path.stem, ()))}]
         write_private(folder / "targets" / path.name, json.dumps(found_here).encode(), is_durable=False)  # JSON is YAML
     text = _INTERVALS.sub(rf"\1_interval: {plan.scrape_interval_s}s", (_PROMETHEUS / "prometheus.yml").read_text())
+    text = _OF_CONTAINERS.sub("", text)
     write_private(folder / "prometheus.yml", text.replace(_DOCS, plan.docs_url).encode(), is_durable=False)
 
 

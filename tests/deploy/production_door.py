@@ -21,6 +21,7 @@ from typing import Any
 from deploy.embedded.binaries import program
 from deploy.embedded.nginx import built_with
 from deploy.embedded.server import NotReadyError, Server
+from deploy.embedded.settings import ROOT
 from deploy.nginx.__main__ import production
 from deploy.nginx.conf import Conf, Limits, Tls, render, site_lines
 from tests.conftest import ENVIRONMENT, free_port, running
@@ -102,10 +103,10 @@ class ProductionDoor:
         os.kill(self.pid, signal.SIGHUP)
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """For localhost, signed by itself."""
+def make_certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
+    """For that name and this machine, signed by itself."""
     certificate, key = folder / "fullchain.pem", folder / "privkey.pem"
-    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1")
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     argv = ("openssl", "req", *kind, *subject, "-keyout", str(key), "-out", str(certificate))
     subprocess.run(argv, check=True, capture_output=True)
@@ -154,12 +155,19 @@ def servers(*replicas: Replica) -> tuple[str, ...]:
 
 @contextmanager
 def production_door(
-    folder: Path, *, upstreams: tuple[str, ...], limits: Limits | None = None, edits: dict[str, str] | None = None
+    folder: Path,
+    *,
+    upstreams: tuple[str, ...],
+    limits: Limits | None = None,
+    edits: dict[str, str] | None = None,
+    is_followed: bool = False,
+    chosen: Path | None = None,
 ) -> Iterator[ProductionDoor]:
-    """Runs one. `edits` replaces text of the configuration that must be in it."""
-    folder.mkdir()
-    certificate, key = make_certificate(folder)
-    chosen = program("nginx", override=None, setting="VLA_NGINX_BIN")
+    """Runs one. `edits` replaces text of the configuration that must be in it; `is_followed`: started as in the container."""
+    for made in (folder, folder / "tls", folder / "site"):
+        made.mkdir()
+    certificate, key = make_certificate(folder / "tls")
+    chosen = chosen or program("nginx", override=None, setting="VLA_NGINX_BIN")
     port, plain, status = (free_port().number for _ in range(3))
     local = "127.0.0.1:{}"
     built = built_with(chosen)
@@ -191,16 +199,22 @@ def production_door(
         text = text.replace(before, after)
     (folder / "nginx.conf").write_text(text)
     door = ProductionDoor(folder=folder, conf=conf, port=port, plain_port=plain, status_port=status, certificate=certificate)
-    with running(_server(door, chosen), log=folder / "nginx.log"):
+    with running(_server(door, chosen, is_followed=is_followed), log=folder / "nginx.log"):
         yield door
 
 
-def _server(door: ProductionDoor, chosen: Path) -> Server:
+def _server(door: ProductionDoor, chosen: Path, *, is_followed: bool) -> Server:
     async def check(_: int) -> None:
         with closing(socket.socket()) as probe:
             if await asyncio.to_thread(probe.connect_ex, ("127.0.0.1", door.port)) != 0:
                 raise NotReadyError("no socket yet")
 
-    conf = door.folder / "nginx.conf"
-    argv = (str(chosen), "-p", str(door.folder), "-e", "stderr", "-c", str(conf), "-g", "daemon off;")
-    return Server(name="nginx", argv=argv, environment=ENVIRONMENT, folder=door.folder, check=check, stop_signal=signal.SIGQUIT)
+    conf, environment = door.folder / "nginx.conf", dict(ENVIRONMENT)
+    argv: tuple[str, ...] = (str(chosen), "-p", str(door.folder), "-e", "stderr", "-c", str(conf), "-g", "daemon off;")
+    if is_followed:
+        argv = (str(ROOT / "deploy/docker/nginx.sh"),)
+        (door.folder / "bin").mkdir()
+        (door.folder / "bin/nginx").symlink_to(chosen)
+        environment |= {"NGINX_CONF": str(conf), "TLS_DIR": str(door.folder / "tls"), "SITE_DIR": str(door.folder / "site")}
+        environment |= {"PATH": f"{door.folder / 'bin'}:{ENVIRONMENT['PATH']}", "FOLLOW_EVERY_S": "0.2"}
+    return Server(name="nginx", argv=argv, environment=environment, folder=door.folder, check=check, stop_signal=signal.SIGQUIT)

@@ -1,10 +1,12 @@
 """docker-compose.yml: what the real Compose reads is hardened, closed, complete, and refuses to start without its secrets."""
 
+import json
 import re
 from typing import Any
 
 import asyncpg
 import pytest
+import yaml
 
 from control_plane.settings import Settings, variable
 from deploy.embedded.api import socket_options
@@ -22,6 +24,7 @@ _ONE_SHOT = {"migrate", "grafana-login", "objects-owner", "export"}
 _PUBLISHED = {"nginx"}
 _WRITES = {("export", "/opt/vlaapi/model_repository")}  # the one bind mount that a container may write: what it exports
 _MADE_BY_INSTALL = ("site/", "build/site")
+_UNMASKED = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 _GIVEN = {"checkpoints"}  # what somebody wants exported
 
 
@@ -93,6 +96,18 @@ def test_every_service_says_whether_it_is_well(services: dict[str, Any]) -> None
             assert one["healthcheck"]["test"], name
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "https://api.example.com/docs"), ({"VLA_DOCS_URL": "https://d"}, "https://d")]
+)
+def test_alerts_and_e_mails_link_to_this_installation_s_own_pages(given: dict[str, str], expected: str) -> None:
+    found = compose_file.ask({**compose_file.values(), **given}, "--format", "json")
+    services = json.loads(found.stdout)["services"]
+    assert services["prometheus"]["environment"]["DOCS_URL"] == expected
+    assert services["worker"]["environment"]["VLA_DOCS_URL"] == expected
+    labels = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["global"]["external_labels"]
+    assert labels == {"docs_url": "${DOCS_URL}"}
+
+
 def test_who_needs_another_waits_until_it_is_well(services: dict[str, Any]) -> None:
     for name, one in services.items():
         for other, how in one.get("depends_on", {}).items():
@@ -130,9 +145,28 @@ def test_triton_is_asked_by_the_api_and_measured_by_prometheus(services: dict[st
         assert "ports" not in services[triton]
 
 
+def _together(services: dict[str, Any], network: str) -> set[str]:
+    return {name for name, one in services.items() if network in one.get("networks", {})}
+
+
+def test_nobody_but_nginx_can_say_whose_request_it_is(model: dict[str, Any], services: dict[str, Any]) -> None:
+    """The API believes addresses of one network: nginx reaches it over that one and no other, and nobody else is there."""
+    (trusted,) = [one["subnet"] for one in model["networks"]["edge"]["ipam"]["config"]]
+    assert services["api"]["environment"]["VLA_TRUSTED_PROXIES"] == trusted
+    assert _together(services, "edge") == {"nginx", "api"}
+    assert set(services["nginx"]["networks"]) & set(services["api"]["networks"]) == {"edge"}
+    assert _together(services, "nginx-metrics") == {"nginx", "nginx-exporter"}
+    assert _together(services, "public") == {"nginx"}
+
+
 def test_networks_with_data_have_no_way_out(model: dict[str, Any]) -> None:
+    """Nor those that only publish ports: whoever is there has an answer for who asks, and asks nobody."""
     outside = {name for name, network in model["networks"].items() if not network.get("internal")}
     assert outside == {"public", "loopback", "outside"}
+    for name, one in model["services"].items():
+        assert len(outside & set(one.get("networks", {}))) <= 1, f"{name}: which of them leads out is the engine's choice"
+    masked = {name for name in outside if model["networks"][name].get("driver_opts") != _UNMASKED}
+    assert masked == {"outside"}
     reach = {name for name, one in model["services"].items() if "outside" in one.get("networks", {})}
     assert reach == {"worker", "alertmanager", "export"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.embedded.binaries import program
 from deploy.embedded.settings import ROOT
@@ -90,6 +91,23 @@ def test_it_prepares_everything_that_compose_asks_for(place: Place) -> None:
     assert (place.root / "site/alertmanager/webhook_url").read_text() == "https://pager.example.com/x"
 
 
+def test_prometheus_asks_as_many_replicas_as_there_are_and_gpus_where_there_are_some(place: Place) -> None:
+    targets, env = place.root / "site/prometheus", place.root / ".env"
+    assert place.install("--public-url", _URL).returncode == 0
+    assert yaml.safe_load((targets / "api.yml").read_text()) == [{"targets": [f"vlaapi-api-{n}:8000" for n in (1, 2, 3)]}]
+    text = re.sub("COMPOSE_PROFILES=.*", "COMPOSE_PROFILES=gpu", env.read_text())
+    env.write_text(text.replace("VLA_API_REPLICAS=3", "VLA_API_REPLICAS=5"))
+    assert place.install().returncode == 0
+    assert yaml.safe_load((targets / "api.yml").read_text())[0]["targets"][-1] == "vlaapi-api-5:8000"
+    assert yaml.safe_load((targets / "gpu.yml").read_text()) == [{"targets": ["dcgm-exporter:9400"]}]
+    env.write_text(env.read_text().replace("COMPOSE_PROFILES=gpu", "COMPOSE_PROFILES=cpu"))
+    assert place.install().returncode == 0
+    assert yaml.safe_load((targets / "gpu.yml").read_text()) == []
+    env.write_text(env.read_text().replace("VLA_API_REPLICAS=5", "VLA_API_REPLICAS=some"))
+    refused = place.install()
+    assert (refused.returncode, "VLA_API_REPLICAS in .env must be a number" in refused.stderr) == (1, True)
+
+
 def test_its_secrets_are_long_different_and_said_to_nobody(place: Place) -> None:
     done = place.install("--public-url", _URL)
     secrets = place.secrets
@@ -150,19 +168,44 @@ def test_its_own_certificate_is_renewed_in_time_by_the_same_authority(place: Pla
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
 
 
+@pytest.mark.parametrize("url", ["https://robots.example.com", "https://192.0.2.7:8443"])
+def test_another_public_url_has_a_certificate_for_its_name(place: Place, url: str) -> None:
+    assert place.install("--public-url", _URL).returncode == 0
+    authority, chain = place.root / "site/ca/ca.pem", place.root / "site/tls/fullchain.pem"
+    old = authority.read_bytes()
+    moved = place.install("--public-url", url)
+    assert moved.returncode == 0, moved.stderr
+    name = ("-verify_ip", "192.0.2.7") if "192" in url else ("-verify_hostname", "robots.example.com")
+    assert _openssl("verify", "-CAfile", str(authority), *name, str(chain)).endswith(": OK\n")
+    assert authority.read_bytes() == old
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, place.root / "site/tls/privkey.pem")
+    before = place.files()
+    assert place.install().returncode == 0
+    assert place.files() == before
+
+
+@pytest.mark.parametrize("place", ["as this user"], indirect=True)
+def test_a_given_certificate_of_another_name_is_refused(place: Place, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "other.example.com")
+    refused = place.install("--public-url", _URL, "--cert", str(certificate), "--key", str(key))
+    assert refused.returncode == 1
+    assert f"--cert is not for {_URL}" in refused.stderr
+    assert not (place.root / ".env").exists()
+
+
 def make_certificate_of_two_days(place: Place) -> None:
     """In place of the one that was made."""
     folder = place.root / "site/tls"
     owners = {path: path.stat() for path in folder.iterdir()}
     for path in owners:
         path.unlink()
-    make_certificate(folder)
+    make_certificate(folder, "api.example.com")
     for path, was in owners.items():
         os.chown(path, was.st_uid, was.st_gid)
 
 
 def test_a_given_certificate_is_taken_and_kept(place: Place, tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = make_certificate(tmp_path, "api.example.com")
     certificate.chmod(0o644)
     key.chmod(0o644)
     done = place.install("--public-url", _URL, "--cert", str(certificate), "--key", str(key))
@@ -170,6 +213,10 @@ def test_a_given_certificate_is_taken_and_kept(place: Place, tmp_path: Path) -> 
     assert (place.root / "site/tls/fullchain.pem").read_bytes() == certificate.read_bytes()
     before = place.files()
     assert place.install().returncode == 0  # it ends in two days: whose it is renews it
+    assert place.files() == before
+    moved = place.install("--public-url", "https://robots.example.com")
+    assert moved.returncode == 1
+    assert "the certificate in site/tls is not for https://robots.example.com" in moved.stderr
     assert place.files() == before
 
 
@@ -230,7 +277,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(place: Place, words: tupl
 def test_a_key_of_another_certificate_is_refused(place: Place, tmp_path: Path) -> None:
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
-    pairs = [make_certificate(folder) for folder in (tmp_path / "one", tmp_path / "two")]
+    pairs = [make_certificate(folder, "api.example.com") for folder in (tmp_path / "one", tmp_path / "two")]
     for path in (*pairs[0], *pairs[1]):
         path.chmod(0o644)
     for folder in (tmp_path / "one", tmp_path / "two"):
