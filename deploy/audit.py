@@ -1,8 +1,8 @@
 """`make audit`: a bill of materials (CycloneDX) for every locked file, then whether what they pin has known faults.
 
-The first needs no network. The second asks a service on the internet; where that cannot be reached, or knows nothing, it is said
-and the exit status is 3, so that nobody takes silence for a clean bill. Exit status 1: there are known faults. Runs in the
-environment of requirements/audit.txt, so it imports nothing of ours.
+The first needs no network. The second asks a service on the internet; where that cannot be reached, knows nothing, or the
+program fails, it is said and the exit status is 3, so that nobody takes silence for a clean bill. Exit status 1: there are known
+faults; 2: no bill could be written. Runs in the environment of requirements/audit.txt, so it imports nothing of ours.
 """
 
 import json
@@ -16,14 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "audit"
 # A release with a fault that everybody knows of. A service that does not know it (a mirror without that knowledge) knows nothing.
 _KNOWN_FAULTY = "jinja2==2.10"
+_IGNORANT = f"no service answered that knows of faults (not even of the one in {_KNOWN_FAULTY})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the service said; None: nothing that can be believed."""
+    """What the service said; None: nothing that can be believed, and `why` is what the program said instead."""
 
     faults: tuple[str, ...] | None
     unknown: tuple[str, ...] = ()  # packages that it could not say anything of
+    why: str = ""
 
 
 def main() -> int:
@@ -31,9 +33,15 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     locked = sorted((ROOT / "requirements").glob("*.txt"))
     for path in locked:
-        write_bill(path, OUT / f"{path.stem}.cdx.json")
-        _say(f"{path.stem}: {len(components(OUT / f'{path.stem}.cdx.json'))} packages in build/audit/{path.stem}.cdx.json")
-    answer = ask(locked) if is_informed() else Answer(faults=None)
+        bill = OUT / f"{path.stem}.cdx.json"
+        try:
+            write_bill(path, bill)
+        except subprocess.CalledProcessError as error:
+            _say(f"{path.stem}: NO BILL OF MATERIALS: {_last_line(error.stderr)}")
+            return 2
+        _say(f"{path.stem}: {len(components(bill))} packages in {bill}")
+    known = is_informed()
+    answer = ask(locked) if known.faults else Answer(faults=None, why=known.why or _IGNORANT)
     _say(told(answer))
     return status_of(answer)
 
@@ -57,11 +65,11 @@ def components(bill: Path) -> dict[str, str]:
     return {one["name"]: one["version"] for one in found}
 
 
-def is_informed() -> bool:
-    """Whether the service knows what everybody knows."""
+def is_informed() -> Answer:
+    """What the service knows of what everybody knows: without faults in it, its silence about others says nothing."""
     known = OUT / "known-faulty.txt"
     known.write_text(f"{_KNOWN_FAULTY}\n")
-    return bool(ask([known]).faults)
+    return ask([known])
 
 
 def ask(locked: list[Path]) -> Answer:
@@ -71,8 +79,11 @@ def ask(locked: list[Path]) -> Answer:
     files = [word for path in locked for word in ("-r", str(path))]
     words = ("--disable-pip", "--no-deps", "--format", "json", "--output", str(report))
     argv = [_program("pip-audit"), "--progress-spinner", "off", "--timeout", "15", *words, *files]
-    subprocess.run(argv, capture_output=True, check=False)
-    return answer_in(report.read_text() if report.exists() else "")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    answer = answer_in(report.read_text() if report.exists() else "")
+    if answer.faults is None or done.returncode != (1 if answer.faults else 0):  # 1 is its word for faults and for its own errors
+        return Answer(faults=None, why=f"pip-audit ended with {done.returncode}: {_last_line(done.stderr)}")
+    return answer
 
 
 def answer_in(report: str) -> Answer:
@@ -89,9 +100,13 @@ def answer_in(report: str) -> Answer:
 def told(answer: Answer) -> str:
     """One line for a person."""
     if answer.faults is None:
-        return f"NOT AUDITED: no service answered that knows of faults (not even of the one in {_KNOWN_FAULTY})"
+        return f"NOT AUDITED: {answer.why}"
     lines = [*answer.faults, *(f"{name}: NOT AUDITED, nothing is known of it" for name in answer.unknown)]
     return "\n".join(lines) or "no known faults"
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _say(line: str) -> None:

@@ -52,20 +52,19 @@ async def base_for(vault: Vault, backup: str, until: datetime | None) -> Manifes
     """That base backup, or the newest from which the log leads to `until`. Raises NoSuchBackupError, RestoreRefusedError."""
     if until is not None and until > datetime.now(UTC):
         raise RestoreRefusedError(f"{_told(until)} has not come yet")
-    if backup != "newest" or until is None:
+    if backup != "newest":
         manifest = await chosen(vault, backup, kind=Kind.BASE)
         if until is not None and manifest.ended_at > until:
-            raise RestoreRefusedError(
-                f"{manifest.id} ended at {_told(manifest.ended_at)}, after {_told(until)}: an older one is needed"
-            )
+            ended = _told(manifest.ended_at)
+            raise RestoreRefusedError(f"{manifest.id} ended at {ended}, after {_told(until)}: an older one is needed")
         return manifest
-    for name in reversed(await _bases(vault)):
-        manifest = await vault.manifest(name)
-        if manifest.ended_at <= until:
+    bases = await _bases(vault) or [await chosen(vault, "newest", kind=Kind.BASE)]  # which says why there is none
+    if len(newest := {manifest.facts.server: manifest.id for manifest in bases}) > 1:
+        raise RestoreRefusedError(f"there are base backups of several servers; name one, such as {' or '.join(newest.values())}")
+    for manifest in reversed(bases):
+        if until is None or manifest.ended_at <= until:
             return manifest
-    raise NoSuchBackupError(
-        f"there is no base backup that had ended by {_told(until)}; `vlaapi backup list` shows which there are"
-    )
+    raise NoSuchBackupError(f"no base backup had ended by {_told(until)}; `vlaapi backup list` shows which there are")
 
 
 async def unpack_base(manifest: Manifest, vault: Vault, *, into: Path, fetch_command: str, until: datetime | None) -> None:
@@ -94,22 +93,35 @@ def _tell_server(into: Path, backup_id: str, fetch_command: str, until: datetime
     (into / "recovery.signal").touch(mode=0o600)  # last: a server must not start from half a folder as if it were whole
 
 
-async def _bases(vault: Vault) -> list[str]:
-    return [name for name in await vault.ids() if name.startswith(f"{Kind.BASE}-")]
+async def remove_base(vault: Vault, manifest: Manifest) -> None:
+    """And the files of its server's log that only it needed: all of them, where it was the last."""
+    await vault.remove(manifest.id)
+    await _forget_log(vault, manifest.facts.server)
+
+
+async def _bases(vault: Vault) -> list[Manifest]:
+    """Those that can be read, oldest first."""
+    found = list[Manifest]()
+    for name in await vault.ids():
+        if name.startswith(f"{Kind.BASE}-"):
+            with contextlib.suppress(DamagedBackupError):  # a name from before names held an owner may be another's
+                found.append(await vault.manifest(name))
+    return found
 
 
 async def _thin_out(vault: Vault, server: str) -> None:
-    ours = list[Manifest]()
-    for name in await _bases(vault):
-        with contextlib.suppress(DamagedBackupError):  # a name from before names held an owner: another's, and left alone
-            ours += [manifest] if (manifest := await vault.manifest(name)).facts.server == server else []
-    for old in ours[:-KEPT]:
+    for old in [manifest for manifest in await _bases(vault) if manifest.facts.server == server][:-KEPT]:
         await vault.remove(old.id)
-    await forget_before(vault, server, ours[-KEPT:][0].facts.wal_file)
+    await _forget_log(vault, server)
 
 
-def _told(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+async def _forget_log(vault: Vault, server: str) -> None:
+    left = [manifest.facts.wal_file for manifest in await _bases(vault) if manifest.facts.server == server]
+    await forget_before(vault, server, left[0] if left else None)
+
+
+def _told(at: datetime | None) -> str:
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _quoted(value: str) -> str:

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from control_plane.backups.base_backup import remove_base
 from control_plane.backups.base_backup_commands import add_to as add_base_commands
 from control_plane.backups.dump import BackupRunningError, Source, dump
 from control_plane.backups.manifest import Kind, Manifest, began_at
@@ -75,6 +76,11 @@ def create_commands(places: Callable[[], Places]) -> typer.Typer:
         restored = _done(there, lambda vault: _restored(there, vault, backup, database))
         typer.echo(f"{restored.id} is restored: {sum(restored.facts.rows.values())} rows; `vlaapi migrate` comes next")
 
+    @commands.command("remove")
+    def remove(backup: Annotated[str, typer.Argument(help="A backup as `vlaapi backup list` names it.")]) -> None:
+        """Remove one for good; of a base backup also the log that only it needed. Backups that grow old go by themselves."""
+        typer.echo(f"{_done(places(), lambda vault: _removed(vault, backup))} is removed")
+
     add_base_commands(commands, places, _done)
     return commands
 
@@ -95,6 +101,12 @@ async def _restored(there: Places, vault: Vault, backup: str, database: str | No
     url = there.database_url if database is None else await beside(there.database_url, _checked(database))
     await restore(manifest, vault, into=url, programs=there.programs)
     return manifest
+
+
+async def _removed(vault: Vault, backup: str) -> str:
+    manifest = await vault.manifest(backup)
+    await (remove_base(vault, manifest) if manifest.kind is Kind.BASE else vault.remove(backup))
+    return backup
 
 
 async def _described(vault: Vault) -> list[Manifest | str]:
@@ -144,13 +156,14 @@ def _checked(name: str) -> str:
 
 
 def _listing(backups: Sequence[Manifest | str]) -> Table:
-    table = Table("backup", "age", "stored", "rows", "schema", "log position", box=None, pad_edge=False)
+    table = Table("backup", "age", "stored", "rows", "schema or server", "log position", box=None, pad_edge=False)
     for one in backups:
         if isinstance(one, str):
             table.add_row(one)
             continue
         rows = str(sum(one.facts.rows.values())) if one.kind is Kind.DATABASE else "-"
-        cells = (one.id, _age(one.id), _size(one.stored_bytes), rows, one.facts.schema_revision or "-", one.facts.wal_position)
+        of = one.facts.schema_revision or f"server {one.facts.server}"
+        cells = (one.id, _age(one.id), _size(one.stored_bytes), rows, of, one.facts.wal_position)
         table.add_row(*cells)
     return table
 

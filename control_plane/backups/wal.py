@@ -64,11 +64,11 @@ async def fetch(vault: Vault, name: str, path: Path) -> None:
     await asyncio.to_thread(aside.replace, path)
 
 
-async def forget_before(vault: Vault, server: str, first_needed: str) -> Sequence[str]:
-    """Removes files of that server's log that no kept base backup needs. In `first_needed` the oldest of those begins."""
+async def forget_before(vault: Vault, server: str, first_needed: str | None) -> Sequence[str]:
+    """Removes files of that server's log that no kept base backup needs: the oldest of those begins in `first_needed`."""
     folder = f"{WAL}{server}/"
     names = [stored.key.removeprefix(folder) for stored in await vault.objects.find(folder)]
-    old = [name for name in names if _place(name) is not None and (_place(name) or "") < first_needed[8:24]]
+    old = [name for name in names if first_needed is None or (_place(name) or first_needed[8:24]) < first_needed[8:24]]
     if old:
         await vault.objects.remove([f"{folder}{name}" for name in old])
     return old

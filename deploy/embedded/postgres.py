@@ -19,6 +19,7 @@ from deploy.embedded.server import NotReadyError, Port, Server, StartError
 
 ROLE = DATABASE = "vlaapi"
 _RECOVERED_WITHIN_S = 24 * 3600.0  # a base backup that was unpacked here reads its log first, file by file
+_ARCHIVED_WITHIN_S = 40.0  # its last act is to hand over what it wrote last
 READER = "vlaapi_reader"  # what dashboards read as; the migrations grant it the views
 _MAX_SOCKET_BYTES = 107  # sun_path less its final zero; PostgreSQL and Valkey refuse longer ones
 _UNPRIVILEGED = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
@@ -61,7 +62,7 @@ def postgres(cluster: Cluster, *, environment: Mapping[str, str]) -> Server:
         check=lambda pid: _answers(cluster, pid),
         ports=(cluster.port,),
         stop_signal=signal.SIGINT,
-        stop_timeout_s=10.0,
+        stop_timeout_s=10.0 if cluster.archive is None else _ARCHIVED_WITHIN_S,
         start_timeout_s=_RECOVERED_WITHIN_S if (cluster.data / "recovery.signal").exists() else 30.0,
     )
 

@@ -161,12 +161,13 @@ def production_door(
     limits: Limits | None = None,
     edits: dict[str, str] | None = None,
     is_followed: bool = False,
+    chosen: Path | None = None,
 ) -> Iterator[ProductionDoor]:
     """Runs one. `edits` replaces text of the configuration that must be in it; `is_followed`: started as in the container."""
     for made in (folder, folder / "tls", folder / "site"):
         made.mkdir()
     certificate, key = make_certificate(folder / "tls")
-    chosen = program("nginx", override=None, setting="VLA_NGINX_BIN")
+    chosen = chosen or program("nginx", override=None, setting="VLA_NGINX_BIN")
     port, plain, status = (free_port().number for _ in range(3))
     local = "127.0.0.1:{}"
     built = built_with(chosen)

@@ -40,6 +40,7 @@ OTHERS = {
     "pg_up",
     "pg_stat_activity_count",
     "pg_settings_max_connections",
+    "nginx_up",
     "redis_up",
     "redis_memory_used_bytes",
     "redis_memory_max_bytes",

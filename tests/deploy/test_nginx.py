@@ -98,6 +98,17 @@ def _ask(door: Door, method: str, path: str, body: bytes = b"", **headers: str) 
         connection.close()
 
 
+def test_counters_are_for_this_machine_alone(open_door: Door) -> None:
+    if not built_with(open_door.program).has_stub_status:
+        pytest.skip("the wheel's nginx was built without stub_status; with the distribution's on PATH this is tried")
+    with contextlib.closing(HTTPConnection("127.0.0.1", open_door.port.number, timeout=10)) as line:
+        line.request("GET", "/__nginx/status")
+        response = line.getresponse()
+        assert (response.status, response.read().startswith(b"Active connections: ")) == (200, True)
+    through_a_stranger = _ask(open_door, "GET", "/__nginx/status", X_Forwarded_For="127.0.0.1")
+    assert _is_our_error(through_a_stranger, "not_found")
+
+
 def _is_our_error(answer: tuple[int, dict[str, str], Any], code: str) -> bool:
     status, headers, body = answer
     error, kind = body["error"], ERRORS[code]

@@ -23,6 +23,7 @@ from control_plane.errors import ERRORS
 from control_plane.identity.api_key import mint_key
 from deploy.embedded import child
 from deploy.embedded.binaries import program
+from deploy.embedded.nginx import built_with, system_nginx
 from deploy.embedded.settings import ROOT
 from deploy.nginx.__main__ import production
 from deploy.nginx.conf import render
@@ -147,7 +148,30 @@ def test_the_status_port_answers_the_health_check_and_nothing_else(door: Product
         assert (response.status, json.loads(response.read())) == (200, {"status": "ok"})
         line.request("GET", "/v1/models")
         assert line.getresponse().status == 404
-    assert "location = /__nginx/status {  stub_status; }" in render(production({}))
+
+
+def test_its_counters_are_told_on_the_status_port_and_nowhere_else(server_folder: Path) -> None:
+    """As the exporter asks for them, from a network that nobody else is in; at the door the address is the API's to answer."""
+    chosen = system_nginx() or program("nginx", override=None, setting="VLA_NGINX_BIN")
+    built = built_with(chosen)
+    if not built.has_stub_status:
+        assert "location = /__nginx/status {  stub_status; }" in render(production({}))
+        pytest.skip("the wheel's nginx was built without stub_status; with the distribution's on PATH this is tried")
+    older = {} if built.version >= (1, 25, 1) else {"http2 on;": "", "http2_body_preread_size 512k;": ""}
+    one, server = replica(server_folder)
+    with (
+        running(server, log=server_folder / "counted.log"),
+        production_door(server_folder / "nginx counted", upstreams=servers(one), edits=older, chosen=chosen) as door,
+        closing(HTTPConnection("127.0.0.1", door.status_port, timeout=20)) as line,
+    ):
+        line.request("GET", "/__nginx/status")
+        response = line.getresponse()
+        assert (response.status, response.read().startswith(b"Active connections: ")) == (200, True)
+        status, _, body = door.ask("GET", "/__nginx/status")
+        assert (status, body["pid"] > 0) == (200, True)  # the answer of the process behind the door
+        with closing(HTTPConnection("127.0.0.1", door.plain_port, timeout=20)) as plain:
+            plain.request("GET", "/__nginx/status")
+            assert plain.getresponse().status == 308
 
 
 def test_a_key_that_floods_is_429_in_our_shape(door: ProductionDoor) -> None:

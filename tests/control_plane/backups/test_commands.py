@@ -60,6 +60,11 @@ def test_from_a_backup_to_its_proof_and_back(environment: Environment, business:
     assert refused.status == 1
     assert "is not empty" in refused.err
 
+    again = vlaapi(environment, "backup", "create").out.split(":")[0]
+    assert vlaapi(environment, "backup", "remove", again).out == f"{again} is removed\n"
+    assert again not in vlaapi(environment, "backup", "list").out
+    assert "there is no backup 'newest'" in vlaapi(environment, "backup", "remove", "newest").err  # never by guess
+
     name = f"restored_{secrets.token_hex(4)}"
     restored = vlaapi(environment, "backup", "restore", "newest", "--database", name)
     try:
@@ -87,7 +92,7 @@ def test_what_is_missing_or_wrong_is_one_line_without_a_secret(environment: Envi
     for words in (("verify",), ("restore", "newest", "--database", "never_made")):
         refused = vlaapi(other, "backup", *words)
         assert refused.status == 1
-        assert "was made with the key" in refused.err
+        assert "there is no backup yet made with the key" in refused.err
         assert other["VLA_BACKUP_KEY"] not in refused.err + refused.out
     assert "was made with the key" in vlaapi(other, "backup", "list").out
     away = environment | {"VLA_OBJECT_STORE_URL": "http://ACCESS:very-secret@127.0.0.1:1/bucket"}

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from control_plane.backups.base_backup import NO_SUCH_FILE, base_for, make_base, recovery_command, unpack_base
+from control_plane.backups.base_backup import NO_SUCH_FILE, base_for, make_base, recovery_command, remove_base, unpack_base
 from control_plane.backups.base_backup_commands import instant_of
 from control_plane.backups.dump import Source
 from control_plane.backups.manifest import WAL, Kind, new_id
@@ -100,6 +100,13 @@ async def test_a_lost_server_comes_back_as_it_was_between_two_writes_and_all_its
             await until_archived(cluster)
             connection.terminate()
 
+        # A server that is set up anew counts the files of its log from the beginning, as the first one did.
+        anew = a_cluster(Path(folder) / "anew")
+        async with started(anew, objects_url):
+            await until_archived(anew)
+        folders = {stored.key.removeprefix(WAL).split("/")[0] for stored in await vault.objects.find(WAL)}
+        assert folders == {server_around(one.data / "pg_wal" / NAME) for one in (cluster, anew)}
+
         back = replace(cluster, data=Path(folder) / "back", port=free_port())
         await unpack_base(base, vault, into=back.data, fetch_command=FETCH, until=moment)
         with pytest.raises(RestoreRefusedError, match="is not empty"):
@@ -110,19 +117,8 @@ async def test_a_lost_server_comes_back_as_it_was_between_two_writes_and_all_its
             await write(connection, "life goes on")
             connection.terminate()
             await until_archived(back)
-
-        # A server that is set up anew counts the files of its log from the beginning, as the first one did.
-        anew = a_cluster(Path(folder) / "anew")
-        async with started(anew, objects_url):
-            await until_archived(anew)
-        folders = {stored.key.removeprefix(WAL).split("/")[0] for stored in await vault.objects.find(WAL)}
-        assert folders == {server_around(one.data / "pg_wal" / NAME) for one in (cluster, anew)}
-
-        again = replace(cluster, data=Path(folder) / "again", port=free_port(), archive=None)
-        newest = await base_for(vault, "newest", None)
-        await unpack_base(newest, vault, into=again.data, fetch_command=FETCH, until=None)
-        async with started(again, objects_url):
-            assert await moments(again) == ["before the base backup", "after it", "life goes on"]
+        folder_of_both = await vault.objects.find(f"{WAL}{server_around(cluster.data / 'pg_wal' / NAME)}/")
+        assert {stored.key.split("/")[-1][:8] for stored in folder_of_both} == {"00000001", "00000002"}  # time lines
 
 
 def a_cluster(data: Path) -> Cluster:
@@ -231,11 +227,12 @@ async def test_only_what_no_base_backup_needs_is_forgotten(small: Vault, fake: F
     assert len([key for key in fake.kept if key.startswith(f"{WAL}8/")]) == len(names)
 
 
-async def a_base(vault: Vault, ended_at: datetime) -> str:
+async def a_base(vault: Vault, ended_at: datetime, *, server: str = "7", wal_file: str = NAME) -> str:
     """A base backup that took a minute."""
     backup_id = new_id(Kind.BASE, ended_at - timedelta(minutes=1), owner=OWNER)
     manifest = manifest_of(backup_id, await vault.write(backup_id, stream(b"tar")))
-    await vault.commit(msgspec.structs.replace(manifest, kind=Kind.BASE, ended_at=ended_at))
+    facts = msgspec.structs.replace(manifest.facts, server=server, wal_file=wal_file)
+    await vault.commit(msgspec.structs.replace(manifest, kind=Kind.BASE, ended_at=ended_at, facts=facts))
     return backup_id
 
 
@@ -251,10 +248,28 @@ async def test_for_a_moment_the_newest_base_that_had_ended_by_then_is_taken(smal
     assert (await base_for(small, older, while_newer_was_made)).id == older
     with pytest.raises(RestoreRefusedError, match=f"{newer} ended at .*, after .*: an older one"):
         await base_for(small, newer, while_newer_was_made)
-    with pytest.raises(NoSuchBackupError, match="no base backup that had ended by"):
+    with pytest.raises(NoSuchBackupError, match="no base backup had ended by"):
         await base_for(small, "newest", now - timedelta(hours=21))
     with pytest.raises(RestoreRefusedError, match="has not come yet"):
         await base_for(small, "newest", now + timedelta(hours=1))
+
+
+async def test_where_several_servers_left_bases_the_newest_is_not_guessed_and_removing_one_takes_its_log(
+    small: Vault, fake: FakeObjects
+) -> None:
+    """A new machine's own first base backup is newer than all of the lost one's, and empty."""
+    now = datetime.now(UTC)
+    lost = [await a_base(small, now - timedelta(hours=hours), wal_file=f"00000001{30 - hours:016X}") for hours in (20, 10)]
+    other = await a_base(small, now - timedelta(hours=1), server="8")
+    fake.kept |= {f"{WAL}{server}/00000001{n:016X}": b"x" for n in range(9, 22) for server in (7, 8)}
+    with pytest.raises(RestoreRefusedError, match=f"of several servers; name one, such as {lost[1]} or {other}"):
+        await base_for(small, "newest", None)
+    assert (await base_for(small, lost[1], None)).id == lost[1]
+    await remove_base(small, await small.manifest(lost[0]))
+    assert sorted(key for key in fake.kept if key.startswith(f"{WAL}7/"))[0] == f"{WAL}7/00000001{20:016X}"
+    await remove_base(small, await small.manifest(lost[1]))
+    assert {key.split("/")[2] for key in fake.kept if key.startswith(WAL)} == {"8"}
+    assert (await base_for(small, "newest", None)).id == other
 
 
 def test_an_instant_without_a_time_zone_is_not_taken_for_one() -> None:
