@@ -40,8 +40,13 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
         as_json: AsJson = False,
     ) -> None:
         """A LeRobotDataset v3 of what customers opted in to: resumable, deduplicated, split by session."""
-        from control_plane.datasets.build import build  # PyAV and pyarrow are slow to load, and only this command needs them
-
+        try:
+            from control_plane.datasets.build import build  # PyAV is slow to load, and only this command needs it
+        except ModuleNotFoundError as error:
+            if error.name != "av":
+                raise
+            missing = "building a dataset needs PyAV, which is not installed here: pip install av."
+            raise ApiError("missing_field", missing, param="av") from None
         asked = Asked(
             since=_instant("since", since),
             until=_instant("until", until),
