@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from control_plane.capture.deletion import Wanted, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
 from control_plane.capture.sample import Sample
 from control_plane.capture.tables import feedback
 from control_plane.datasets.build import build

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.capture.deletion import Wanted, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
 from control_plane.datasets import folder
 from control_plane.datasets.build import build
 from control_plane.datasets.folder import MARKER
