@@ -1,5 +1,9 @@
 """Deleting much, deleting while a store fails, and what is linked in other ways than by name: nothing is left, or it is said."""
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,6 +23,7 @@ from control_plane.db import create_engine
 from control_plane.objects import ObjectStore, ObjectStoreAwayError
 from tests.control_plane.capture.conftest import House
 from tests.control_plane.capture.test_erase import logged, sweeper
+from tests.control_plane.fakes import ROOT as REPOSITORY
 
 _ROWS = """
 INSERT INTO inference_logs (request_id, timestamp, customer_id, key_id, route, model, model_version, robot_type,
@@ -116,6 +121,43 @@ async def test_broken_off_by_an_outage_it_is_run_again_and_proves_all_of_it(hous
     proof = await delete(house.places(), wanted)
     assert (proof.left, proof.dataset_members) == ((), 1)
     assert "/data/red" in proof.remarks[0]
+    assert await house.scalar("SELECT count(*) FROM data_deletions WHERE proved_at IS NULL") == 0
+
+
+_CHILD = """
+import asyncio, sys
+from uuid import UUID
+from control_plane.audit.record import By
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
+from control_plane.capture.look_again import Places
+from control_plane.db import create_engine
+from control_plane.objects import create_objects
+from control_plane.redis import create_redis
+async def run():
+    database, redis, objects, customer = sys.argv[1:]
+    places = Places(engine=create_engine(database, pool_size=1, timeout_s=30), redis=create_redis(redis, timeout_s=5),
+                    objects=create_objects(objects), by=By(actor="a child"))
+    await delete(places, Wanted(customer_id=UUID(customer)), told=lambda what, count: print(what, count, flush=True))
+asyncio.run(run())
+"""
+
+
+async def test_killed_in_the_middle_it_is_run_again_and_proves_all_of_it(
+    house: House, database_url: str, clean_redis_url: str, objects_url: str
+) -> None:
+    await captured(house, database_url, sessions=12)
+    arguments = [sys.executable, "-c", _CHILD, database_url, clean_redis_url, objects_url, str(house.customer_id)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    child = await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=subprocess.PIPE, cwd=REPOSITORY)
+    assert child.stdout is not None
+    assert await child.stdout.readline() == b"episodes 1\n"
+    child.kill()
+    await child.wait()
+    assert len(await house.objects.find(ROOT)) > 0
+    proof = await delete(house.places(), Wanted(customer_id=house.customer_id))
+    assert (proof.log_rows, proof.left) == (24, ())
+    assert await house.objects.find(ROOT) == []
     assert await house.scalar("SELECT count(*) FROM data_deletions WHERE proved_at IS NULL") == 0
 
 
