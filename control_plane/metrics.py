@@ -51,6 +51,7 @@ class WatchMetrics:
 
     worker_at: Gauge
     store_up: Gauge
+    log_archive_stalled: Gauge
     redis_memory: Gauge
     spool_disk_used: Gauge
     dead: Gauge
@@ -163,6 +164,7 @@ def _watch_metrics(r: CollectorRegistry) -> WatchMetrics:
     return WatchMetrics(
         worker_at=_latest("vla_worker_timestamp_seconds", "When a worker last looked around.", r),
         store_up=_latest("vla_store_up", "Whether the worker reaches this store.", r, labels=["store"]),
+        log_archive_stalled=_latest("vla_log_archive_stalled_seconds", "Since when PostgreSQL's log is not archived.", r),
         redis_memory=_latest("vla_redis_memory_ratio", "Redis' memory in use, of what it may take; 0 without a limit.", r),
         spool_disk_used=_latest("vla_spool_disk_used_ratio", "How full the disk of the spool is.", r),
         dead=_latest("vla_dead", "What was given up and waits for a person.", r, labels=["kind"]),

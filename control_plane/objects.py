@@ -6,12 +6,13 @@ refuses us is ObjectStoreAwayError, and the caller says what it does then. A buc
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -29,6 +30,7 @@ _THREADS = 4
 _TRIES = 2
 _NOT_THERE = {"NoSuchKey", "NoSuchObject"}
 _CHUNK_BYTES = 1 << 20
+_PAGE = 1000  # what S3 lists at once
 
 
 class ObjectStoreAwayError(Exception):
@@ -63,8 +65,11 @@ class ObjectStore(Protocol):
     async def get_file(self, key: str, path: Path) -> str:
         """All of it into a file. Returns the SHA-256 of what was read, in hex."""
 
+    def pages(self, prefix: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """Every object whose key begins so, by key, some at a time: for prefixes below which there may be any number."""
+
     async def find(self, prefix: str) -> Sequence[StoredObject]:
-        """Every object whose key begins so, by key."""
+        """The same at once."""
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Those objects; one that is not there is no fault."""
@@ -118,12 +123,18 @@ class S3Objects:
 
         return await self._run(read)
 
+    async def pages(self, prefix: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """See ObjectStore."""
+        listed = self._listed(prefix)
+        try:
+            while page := await self._run(lambda: list(islice(listed, _PAGE))):
+                yield page
+        except _NoBucketError:
+            return
+
     async def find(self, prefix: str) -> Sequence[StoredObject]:
         """See ObjectStore."""
-        try:
-            return await self._run(lambda: list(self._listed(prefix)))
-        except _NoBucketError:
-            return []
+        return [found async for page in self.pages(prefix) for found in page]
 
     async def remove(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""

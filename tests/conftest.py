@@ -22,10 +22,12 @@ from typing import TypeVar
 
 import asyncpg
 import pytest
+from minio import Minio
 from redis import Redis
 
 from benchmarks.stack import free_block
 from control_plane.migrations import upgrade
+from control_plane.object_place import place_of
 from deploy.embedded import child
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
@@ -182,9 +184,22 @@ def weed(server_folder: Path) -> Iterator[Weed]:
 
 
 @pytest.fixture
-def objects_url(weed: Weed) -> str:
-    """A bucket of this test's own: it is made when the first object is put."""
-    return f"{weed.url}-{secrets.token_hex(6)}"
+def objects_url(weed: Weed) -> Iterator[str]:
+    """A bucket of this test's own: it is made when the first object is put. It goes again: the store has room for some fifty."""
+    url = f"{weed.url}-{secrets.token_hex(6)}"
+    yield url
+    place = place_of(url)
+    client = Minio(
+        place.endpoint,
+        access_key=place.access_key,
+        secret_key=place.secret_key,
+        secure=place.is_secure,
+        region=place.region,
+    )
+    if client.bucket_exists(place.bucket):
+        for found in client.list_objects(place.bucket, recursive=True):
+            client.remove_object(place.bucket, str(found.object_name))
+        client.remove_bucket(place.bucket)
 
 
 def monitoring_program(name: str) -> Path:

@@ -147,6 +147,7 @@ OWN_ENDPOINTS = (
         name="change_data_policy",
         summary="Keep less, or opt in to training",
         serve=change_own,
+        errors=("key_restricted",),
         body_example=_BODY,
         answer_example=_REPORT,
     ),

@@ -1,13 +1,18 @@
 """`vlaapi data …` and `vlaapi storage …`: delete, export and build from what is held, look at the store. For operators."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from rich.console import Console
 
-from control_plane.capture.deletion import Places, Proof, Wanted, customer_of, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import Proof, customer_of, delete
 from control_plane.capture.export import export
+from control_plane.capture.forget import Told
+from control_plane.capture.look_again import Places
 from control_plane.capture.storage import StorageError, check, set_up
 from control_plane.errors import ApiError
 from control_plane.identity.public_id import public_id
@@ -40,9 +45,9 @@ def create_data_commands(objects_url: ObjectsUrl) -> typer.Typer:
         told = request or (f"everything of {customer}" if session is None else f"session {session} of {customer}")
         if not yes:
             typer.confirm(f"Delete {told}? This cannot be undone.", abort=True, err=True)
-        proof = on_stores(
-            ctx, lambda stores: with_objects(objects_url, lambda there: _delete(stores, there, customer, session, request))
-        )
+        wanted = (customer, session, request)
+        with _progress() as tell:
+            proof = on_stores(ctx, lambda stores: with_objects(objects_url, lambda there: _delete(stores, there, wanted, tell)))
         _print_proof(proof, as_json=as_json)
         if proof.left:
             raise typer.Exit(1)
@@ -95,9 +100,17 @@ def create_storage_commands(objects_url: ObjectsUrl) -> typer.Typer:
     return commands
 
 
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """On a terminal only, and on stderr: stdout is for the result."""
+    with Console(stderr=True).status("looking") as shown:
+        yield lambda what, count: shown.update(f"{count:,} {what}")
+
+
 async def _delete(
-    stores: Stores, objects: ObjectStore | None, customer: str | None, session: str | None, request: str | None
+    stores: Stores, objects: ObjectStore | None, wanted: tuple[str | None, str | None, str | None], told: Told
 ) -> Proof:
+    customer, session, request = wanted
     places = Places(engine=stores.engine, redis=stores.redis, objects=objects, by=stores.by)
     if request is not None:
         if session is not None:
@@ -109,8 +122,9 @@ async def _delete(
         owner = await customer_of(stores.engine, request_id)
         if customer is not None and owner != id_of("customer", "cus", customer):
             raise ApiError("not_found", f"{customer} has no request {request}.", param="request")
-        return await delete(places, Wanted(customer_id=owner, request_id=request_id))
-    return await delete(places, Wanted(customer_id=id_of("customer", "cus", str(customer)), session_id=session))
+        return await delete(places, Wanted(customer_id=owner, request_id=request_id), told=told)
+    customer_id = id_of("customer", "cus", str(customer))
+    return await delete(places, Wanted(customer_id=customer_id, session_id=session), told=told)
 
 
 async def with_objects(objects_url: ObjectsUrl, work: Callable[[ObjectStore | None], Awaitable[_T]]) -> _T:

@@ -5,19 +5,24 @@ The episode's row is held meanwhile, so that no shipper puts back what two delet
 """
 
 import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.capture import episodes
 from control_plane.capture.episodes import Episode, NewPart
-from control_plane.capture.part import MANIFEST, Packed, Summary, encoded, frames_in, summary_of, without
+from control_plane.capture.part import MANIFEST, PART, Packed, Summary, encoded, frames_in, summary_of, without
 from control_plane.capture.tables import captured_episodes, captured_frames, captured_parts, dataset_members
 from control_plane.db import database_errors
 from control_plane.objects import NoSuchObjectError, ObjectStore
+
+_STRAY_SINCE = timedelta(days=1)  # how long a session may have been silent when its next part was put, at the very most
 
 
 async def erase_episode(engine: AsyncEngine, objects: ObjectStore, episode_id: UUID, prefix: str, *, because: str) -> int:
@@ -35,11 +40,12 @@ async def _hold(connection: AsyncConnection, episode_id: UUID) -> Any:
 
 async def _erase(connection: AsyncConnection, objects: ObjectStore, episode: tuple[UUID, str], because: str) -> int:
     episode_id, prefix = episode
-    keys = [found.key for found in await objects.find(prefix)]
-    if keys:
-        await objects.remove(keys)
+    removed = 0
+    async for page in objects.pages(prefix):
+        await objects.remove([found.key for found in page])
+        removed += len(page)
     await _mark(connection, episode_id, because)
-    return len(keys)
+    return removed
 
 
 async def _mark(connection: AsyncConnection, episode_id: UUID, because: str) -> None:
@@ -87,6 +93,42 @@ async def erase_frame(engine: AsyncEngine, objects: ObjectStore, request_id: UUI
             if row.state == "closed":
                 await _write_manifest(connection, objects, Episode(id=row.id, customer_id=row.customer_id, prefix=row.prefix))
     return 1
+
+
+async def parts_with(objects: ObjectStore, request_id: UUID, keys: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Those of the objects that are parts with the request's frame: their own bytes are asked, not our rows."""
+    async for key in keys:
+        if key.endswith(PART):
+            with suppress(NoSuchObjectError):
+                if request_id.hex.encode() in await objects.get(key):
+                    yield key
+
+
+async def keys_below(objects: ObjectStore, prefixes: Sequence[str]) -> AsyncIterator[str]:
+    """Everything there is."""
+    for prefix in prefixes:
+        async for page in objects.pages(prefix):
+            for found in page:
+                yield found.key
+
+
+async def strays(engine: AsyncEngine, objects: ObjectStore, customer_id: UUID, at: datetime) -> AsyncIterator[str]:
+    """Parts that no row knows, below episodes of that time: put by a shipper that was killed before it could say so."""
+    table = captured_episodes.c
+    is_it = (table.customer_id == customer_id) & (table.state != "deleted") & (table.first_at <= at)
+    query = select(table.prefix).where(is_it & (table.last_at >= at - _STRAY_SINCE))
+    for prefix in await _texts(engine, query):
+        keys = [key async for key in keys_below(objects, [prefix]) if key.endswith(PART)]
+        known = set(await _texts(engine, select(captured_parts.c.key).where(captured_parts.c.key == func.any(keys))))
+        for key in keys:
+            if key not in known:
+                yield key
+
+
+async def _texts(engine: AsyncEngine, query: Select[Any]) -> list[str]:
+    with database_errors():
+        async with engine.connect() as connection:
+            return list((await connection.scalars(query)).all())
 
 
 async def _replace(connection: AsyncConnection, objects: ObjectStore, key: str, part: Packed) -> None:

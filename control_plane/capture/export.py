@@ -140,15 +140,14 @@ def _shown(value: Any) -> Any:
 
 async def _objects(objects: ObjectStore, customer_id: UUID, out: Path) -> tuple[int, int]:
     org, count, size = f"/org={org_of(customer_id)}/", 0, 0
-    for found in await objects.find(ROOT):
-        if org not in found.key:
-            continue
-        path = out / "objects" / found.key.removeprefix(ROOT)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            await objects.get_file(found.key, path)
-        except NoSuchObjectError:  # its time was over, since it was listed
-            path.unlink()
-            continue
-        count, size = count + 1, size + found.size_bytes
+    async for page in objects.pages(ROOT):
+        for found in (one for one in page if org in one.key):
+            path = out / "objects" / found.key.removeprefix(ROOT)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                await objects.get_file(found.key, path)
+            except NoSuchObjectError:  # its time was over, since it was listed
+                path.unlink()
+                continue
+            count, size = count + 1, size + found.size_bytes
     return count, size

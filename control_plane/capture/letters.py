@@ -7,11 +7,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control_plane.usage.event import EventError, UsageEvent, decode, encode
+from control_plane.usage.event import EventError, UsageEvent, decode, encode, without_content
 
 _LETTERS = "SELECT payload FROM usage_dead_letters WHERE position(:hyphened IN payload) > 0 OR position(:bare IN payload) > 0"
 _CHANGED = "UPDATE usage_dead_letters SET payload = :payload, payload_hash = :hash WHERE payload_hash = :before"
@@ -27,7 +26,7 @@ async def forget_letters(connection: AsyncConnection, customer_id: UUID, *, sess
     """Returns how many had content. The event is as it would have been under zero retention."""
     payloads = await letters_of(connection, customer_id)
     for payload, event in (found := list(_with_content(payloads, session, request))):
-        bare = encode(replace(event, instruction=None, action=None, raw_action=None, session_id=None))
+        bare = encode(without_content(event))
         values = {"payload": bare, "hash": hashlib.sha256(bare).digest(), "before": hashlib.sha256(payload).digest()}
         await connection.execute(text(_CHANGED), values)
     return len(found)

@@ -22,6 +22,7 @@ from control_plane.capture.sample import Sample, Shot, Words
 
 ROOT = "raw/v1/"
 MANIFEST = "manifest.json"
+PART = ".tar"
 MANIFEST_SCHEMA = 1
 
 

@@ -22,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from control_plane.capture import episodes
 from control_plane.capture.collect import waiting_bytes
 from control_plane.capture.episodes import Episode, NewPart
-from control_plane.capture.part import MANIFEST, encoded, frame_of, pack, summary_of
+from control_plane.capture.part import MANIFEST, PART, encoded, frame_of, pack, summary_of
 from control_plane.capture.sample import Sample, SampleError, decode
 from control_plane.capture.standing import Standing, standing_of
 from control_plane.db import database_errors
@@ -144,7 +144,7 @@ class Shipper:
         while not await episodes.hold(connection, episode):  # ended between the two
             episode = await episodes.open_(self._engine, timed, group.session_key)
         part = await asyncio.to_thread(pack, timed)
-        key = f"{episode.prefix}part-{stem}.tar"
+        key = f"{episode.prefix}part-{stem}{PART}"
         await self._objects.put(key, part.data)
         summary = summary_of([frame_of(sample, at) for sample, at in timed], group.samples[0].words)
         await episodes.add_part(connection, episode, NewPart(key=key, part=part, summary=summary), group.samples)

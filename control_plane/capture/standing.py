@@ -34,7 +34,8 @@ class Standing:
 
     def is_deleted(self, sample: Sample) -> bool:
         """Whether somebody asked for it to be deleted."""
-        return any(one.covers(sample.customer_id, sample.request_id, sample.session_id) for one in self.deletions)
+        about = (sample.customer_id, sample.request_id, sample.session_id, instant_of(sample.request_id))
+        return any(one.covers(*about) for one in self.deletions)
 
     def is_still_allowed(self, sample: Sample) -> bool:
         """Whether the customer's policy of now lets it be kept as it was taken."""

@@ -62,6 +62,8 @@ async def build(
     await select.finish(engine, dataset_id, episodes=built.episodes.total(), frames=built.frames.total())
     if is_rebuilt:
         await asyncio.to_thread(folder.swap, out)
+    if await select.gone(engine, dataset_id):  # while it was being written
+        return await build(engine, objects, asked, out, fps=fps, told=told)
     return built
 
 
@@ -158,7 +160,8 @@ class _Job:
             if self.facts is None:
                 self.facts = facts_of(read.manifest, read.frames, fps=self.fps)
             writer = self._writer(split)
-            await select.join(self.engine, self.dataset_id, read.row.id, split)
+            if not await select.join(self.engine, self.dataset_id, read.row, split):
+                raise SkippedError("deleted meanwhile")
             await asyncio.to_thread(self._write, read, writer)
         except SkippedError as why:
             self.built.skipped[str(why)] += 1

@@ -1,6 +1,6 @@
 """`vlaapi data build`: words and output only; what happens is in `build.py`. Joined to `vlaapi data` by the composition root."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +40,7 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
         as_json: AsJson = False,
     ) -> None:
         """A LeRobotDataset v3 of what customers opted in to: resumable, deduplicated, split by session."""
-        from control_plane.datasets.build import build  # PyAV and pyarrow are slow to load, and only this command needs them
-
+        build = _build_verb()
         asked = Asked(
             since=_instant("since", since),
             until=_instant("until", until),
@@ -61,6 +60,18 @@ def add_build(commands: typer.Typer, objects_url: Callable[[], str | None]) -> N
                 ),
             )
         _print(_told(built, seconds=monotonic() - began), as_json=as_json)
+
+
+def _build_verb() -> Callable[..., Awaitable[Built]]:
+    """PyAV is slow to load, and only this command needs it."""
+    try:
+        from control_plane.datasets.build import build
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        missing = "building a dataset needs PyAV, which is not installed here: pip install av."
+        raise ApiError("missing_field", missing, param="av") from None
+    return build
 
 
 @contextmanager

@@ -40,7 +40,15 @@ class Asked:
         return instants | {name: getattr(self, name) for name in names} | {"customer": customer}
 
 
-_EPISODES = """
+# What is asked to be deleted is in no dataset from then on, also while its objects are still being removed.
+_NOT_ASKED_BACK = """
+NOT EXISTS (
+    SELECT FROM data_deletions d WHERE d.customer_id = e.customer_id AND CASE WHEN d.request_id IS NULL
+        THEN (d.session_id IS NULL OR d.session_id = e.session_id) AND e.first_at <= d.asked_at
+        ELSE EXISTS (SELECT FROM captured_frames f WHERE f.request_id = d.request_id AND f.episode_id = e.id) END
+)
+"""
+_EPISODES = f"""
 SELECT e.id, e.customer_id, e.session_id, e.model, e.robot_type, e.prefix, e.frames, e.manifest_sha256
 FROM captured_episodes e JOIN customer_accounts c ON c.id = e.customer_id
 WHERE e.state = 'closed' AND e.is_whole AND e.data_policy = 'train' AND e.keep_until > now()
@@ -50,8 +58,13 @@ WHERE e.state = 'closed' AND e.is_whole AND e.data_policy = 'train' AND e.keep_u
   AND (CAST(:model AS text) IS NULL OR e.model = :model)
   AND (CAST(:robot_type AS text) IS NULL OR e.robot_type = :robot_type)
   AND (CAST(:customer_id AS uuid) IS NULL OR e.customer_id = :customer_id)
+  AND {_NOT_ASKED_BACK}
 ORDER BY e.id
-"""
+"""  # noqa: S608 -- words of this module
+_STILL = f"""
+SELECT e.id FROM captured_episodes e
+WHERE e.id = :id AND e.state = 'closed' AND e.manifest_sha256 = :sha256 AND {_NOT_ASKED_BACK} FOR SHARE
+"""  # noqa: S608 -- as above
 
 
 async def episodes(engine: AsyncEngine, asked: Asked) -> Sequence[Row[Any]]:
@@ -72,12 +85,16 @@ async def begin(engine: AsyncEngine, place: str, asked: Asked) -> UUID:
     return id_
 
 
-async def join(engine: AsyncEngine, dataset_id: UUID, episode_id: UUID, split: str) -> None:
-    """The episode is about to go into it: written down first, so that no deletion can miss it."""
-    member = {"dataset_id": dataset_id, "episode_id": episode_id, "split": split}
+async def join(engine: AsyncEngine, dataset_id: UUID, episode: Row[Any], split: str) -> bool:
+    """The episode is about to go into it: written down first, so that no deletion can miss it. False: it has changed since."""
+    member = {"dataset_id": dataset_id, "episode_id": episode.id, "split": split}
     with database_errors():
         async with engine.begin() as connection:
+            still = {"id": episode.id, "sha256": episode.manifest_sha256}
+            if await connection.scalar(text(_STILL), still) is None:
+                return False
             await connection.execute(insert_or(dataset_members).values(member).on_conflict_do_nothing())
+    return True
 
 
 async def finish(engine: AsyncEngine, dataset_id: UUID, *, episodes: int, frames: int) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 SCHEMA = 1
 TEST_SCHEMA = 2  # of a test key's event: a recorder that does not know them refuses it, instead of billing it
@@ -55,6 +56,11 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_billable(self) -> bool:
         """Answered with an action, and not to a test key."""
         return self.status is UsageStatus.SUCCESS and not self.is_test
+
+
+def without_content(event: UsageEvent) -> UsageEvent:
+    """The event as it would have been under zero retention."""
+    return replace(event, instruction=None, action=None, raw_action=None, session_id=None)
 
 
 class EventError(ValueError):

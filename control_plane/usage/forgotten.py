@@ -5,9 +5,9 @@ afterwards holds the gate, looks, and sees it, so nothing that is covered can be
 locks are transactions', so they work behind a pooler and end with whoever dies. Recorder, shipper and deletion call it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -18,9 +18,10 @@ from control_plane.usage.request_id import instant_of
 ROWS_GATE = 0x766C615F726F7773  # "vla_rows": held by recorders while a batch is stored
 FRAMES_GATE = 0x766C615F6672616D  # "vla_fram": held by shippers while a part is stored
 
-_ASKED = """
+# Places: customers, requests, the oldest instant of these requests.
+ASKED = """
 SELECT customer_id, session_id, request_id, asked_at FROM data_deletions
-WHERE customer_id = :customer_id AND (request_id = ANY(:request_ids) OR (request_id IS NULL AND asked_at >= :oldest_at))
+WHERE customer_id = ANY({}) AND (request_id = ANY({}) OR (request_id IS NULL AND asked_at >= {}))
 """
 
 
@@ -33,12 +34,7 @@ class Forgotten:
     request_id: UUID | None
     asked_at: datetime
 
-    @classmethod
-    def of(cls, row: Any) -> "Forgotten":
-        """From its row."""
-        return cls(**{name: row[name] for name in ("customer_id", "session_id", "request_id", "asked_at")})
-
-    def covers(self, customer_id: UUID, request_id: UUID, session_id: str | None) -> bool:
+    def covers(self, customer_id: UUID, request_id: UUID, session_id: str | None, at: datetime) -> bool:
         """Whether it is about this request: all of the customer's, a session's, or this one, up to when it was asked."""
         if self.customer_id != customer_id:
             return False
@@ -46,7 +42,7 @@ class Forgotten:
             return self.request_id == request_id
         if self.session_id is not None and self.session_id != session_id:
             return False
-        return instant_of(request_id) <= self.asked_at
+        return at <= self.asked_at
 
 
 async def hold(connection: AsyncConnection, gate: int) -> None:
@@ -60,7 +56,8 @@ async def pass_gates(connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:gate)"), {"gate": gate})
 
 
-async def asked(connection: AsyncConnection, customer_id: UUID, request_ids: list[UUID]) -> list[Forgotten]:
+async def asked(connection: AsyncConnection, customer_id: UUID, request_ids: Sequence[UUID]) -> list[Forgotten]:
     """The deletions that may be about some of these requests of one customer."""
-    values = {"customer_id": customer_id, "request_ids": request_ids, "oldest_at": min(map(instant_of, request_ids))}
-    return [Forgotten.of(row) for row in (await connection.execute(text(_ASKED), values)).mappings()]
+    query = text(ASKED.format(":customers", ":requests", ":oldest_at"))
+    values = {"customers": [customer_id], "requests": list(request_ids), "oldest_at": min(map(instant_of, request_ids))}
+    return [Forgotten(**row) for row in (await connection.execute(query, values)).mappings()]

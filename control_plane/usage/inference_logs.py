@@ -13,6 +13,7 @@ import asyncpg
 
 from control_plane.usage import roll_ups
 from control_plane.usage.dead_letters import DeadLetter, Reason, set_aside
+from control_plane.usage.redact import redacted
 from control_plane.usage.roll_ups import COUNTED, DAY
 from control_plane.usage.rows import COLUMNS, Row
 
@@ -84,6 +85,7 @@ async def store(connection: "asyncpg.Connection", rows: Sequence[Row], *, dead: 
     """
     try:
         async with connection.transaction():
+            rows, dead = await redacted(connection, rows, dead)
             return await _store(connection, rows, tuple(dead))
     except asyncpg.PostgresError as error:
         if not _are_rows_at_fault(error):

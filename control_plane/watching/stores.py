@@ -19,6 +19,13 @@ from control_plane.metrics import WatchMetrics
 from control_plane.objects import ObjectStore, ObjectStoreAwayError
 from control_plane.redis import REDIS_AWAY
 
+# Its last attempt failed: since the last one that did not. A server that archives nothing has nothing that fails.
+_ARCHIVE_STALLED_S = """
+    SELECT CASE WHEN current_setting('archive_mode') <> 'off' AND last_failed_time > coalesce(last_archived_time, '-infinity')
+                THEN extract(epoch FROM clock_timestamp() - coalesce(last_archived_time, stats_reset, last_failed_time))
+                ELSE 0 END::float
+    FROM pg_stat_archiver
+"""
 _LOOK_PREFIX = "vla-look/"  # a short listing; nothing lies there
 
 
@@ -41,7 +48,7 @@ class StoreWatch:
         try:
             with database_errors():
                 async with self.engine.connect() as connection:
-                    await connection.execute(text("SELECT 1"))
+                    self.metrics.log_archive_stalled.set(await connection.scalar(text(_ARCHIVE_STALLED_S)) or 0.0)
         except DatabaseAwayError:
             return False
         return True

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +46,11 @@ class FakeObjects:
             for key, data in sorted(self.kept.items())
             if key.startswith(prefix)
         ]
+
+    async def pages(self, prefix: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """See ObjectStore."""
+        if found := await self.find(prefix):
+            yield found
 
     async def remove(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from deploy.embedded import child
 from deploy.embedded.binaries import program
 from deploy.embedded.canary import expected_shapes
-from deploy.embedded.postgres import Cluster, postgres
+from deploy.embedded.postgres import Archive, Cluster, postgres
 from deploy.embedded.server import Server, wait_until_ready
 from deploy.embedded.triton import Triton, installation_in, triton
 from deploy.embedded.valkey import Store, valkey
@@ -77,7 +77,7 @@ async def own_valkey() -> AsyncIterator[OwnServer]:
 
 
 @asynccontextmanager
-async def own_postgres() -> AsyncIterator[OwnServer]:
+async def own_postgres(archive: Archive | None = None) -> AsyncIterator[OwnServer]:
     """A running PostgreSQL without tables."""
     with tempfile.TemporaryDirectory(prefix="vla-own-", dir="/tmp") as folder:
         cluster = Cluster(
@@ -87,6 +87,7 @@ async def own_postgres() -> AsyncIterator[OwnServer]:
             port=free_port(),
             password=secrets.token_hex(16),
             is_durable=False,
+            archive=archive,
         )
         async with _started(OwnServer(postgres(cluster, environment=_ENVIRONMENT), url=cluster.url())) as server:
             yield server

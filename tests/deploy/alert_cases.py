@@ -129,6 +129,7 @@ _MONEY = [
     *_one("WebhooksDead", "2m", 'vla_dead{kind="webhooks"}', "1x9", "0x9"),
     *_one("BackupTooOld", "20m", "vla_backup_age_seconds", "93601x30", "93599x30"),
     *_one("BackupTooOld", "20m", "vla_backup_age_seconds", " ".join(["Inf"] * 30), "0x30"),  # there is none
+    *_one("LogArchiveStalled", "20m", "vla_log_archive_stalled_seconds", "60+60x30", "60x4 0x30"),
 ]
 
 _SERVERS = [

@@ -128,6 +128,9 @@ def test_what_an_api_process_captures_is_shipped_from_its_own_disk(name: str) ->
     (writes,), (ships,) = spec["containers"], spec["initContainers"]
     assert ships["restartPolicy"] == "Always"
     assert ships["args"][-5:] == ["worker", "--only", "capture", "--only", "watch-disk"]
+    (policy,) = [one["spec"] for one in of_kind(name, "NetworkPolicy") if one["metadata"]["name"].endswith("-api")]
+    ports = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+    assert ports == ["http", *(port["containerPort"] for port in ships["ports"])]
     (claim,) = api["spec"]["volumeClaimTemplates"]
     for container in (writes, ships):
         mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}

@@ -24,6 +24,7 @@ _ONE_SHOT = {"migrate", "grafana-login", "objects-owner", "export"}
 _PUBLISHED = {"nginx"}
 _WRITES = {("export", "/opt/vlaapi/model_repository")}  # the one bind mount that a container may write: what it exports
 _MADE_BY_INSTALL = ("site/", "build/site")
+_SECRET = re.compile("PASSWORD|SECRET|PEPPER|ACCESS_KEY|BACKUP_KEY")
 _UNMASKED = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 _GIVEN = {"checkpoints"}  # what somebody wants exported
 
@@ -70,6 +71,25 @@ def test_no_secret_has_a_default() -> None:
     defaulted = set(re.findall(r"\$\{([A-Z0-9_]+):-", compose_file.COMPOSE.read_text()))
     assert {name for name in defaulted if re.search("PASSWORD|SECRET|PEPPER|ACCESS_KEY|BACKUP_KEY|TOKEN", name)} == set()
     assert defaulted & set(compose_file.required()) == set()
+
+
+def test_no_secret_is_in_a_command_line_or_a_label(services: dict[str, Any]) -> None:
+    """What the engine shows to whoever may list processes: secrets go by the environment, and from there into files in memory."""
+    secret = {value for name, value in compose_file.values().items() if _SECRET.search(name)}
+    assert len(secret) >= 10
+    for name, one in services.items():
+        shown = json.dumps([one.get(key) for key in ("command", "entrypoint", "labels", "build")])
+        asked = json.dumps(one.get("healthcheck", {}))
+        assert [value for value in secret if value in shown + asked] == [], name
+
+
+def test_what_the_api_writes_is_where_the_worker_ships_it_from(services: dict[str, Any]) -> None:
+    """Usage events that wait for Redis, captured frames that wait for the object store."""
+    api, worker = services["api"], services["worker"]
+    assert api["environment"]["VLA_SPOOL_DIR"] == worker["environment"]["VLA_SPOOL_DIR"] == "/var/lib/vlaapi/spool"
+    places = [[m["source"] for m in one["volumes"] if m["target"] == "/var/lib/vlaapi"] for one in (api, worker)]
+    assert places == [["state"], ["state"]]
+    assert api["user"] == worker["user"]
 
 
 def test_every_service_is_hardened(services: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def test_limits_of_production_come_from_the_environment() -> None:
 
 def test_the_committed_configuration_is_valid_for_a_real_nginx(tmp_path: Path, door: ProductionDoor) -> None:
     (tmp_path / "site.conf").write_text("\n".join(door.conf.site))
-    places = {'"/tmp': f'"{tmp_path}', "/etc/nginx/site": str(tmp_path), "/etc/nginx/tls": str(door.folder)}
+    places = {'"/tmp': f'"{tmp_path}', "/etc/nginx/site": str(tmp_path), "/etc/nginx/tls": str(door.certificate.parent)}
     text = (ROOT / "deploy/nginx/nginx.conf").read_text().replace('access_log "/dev/stdout" json', "access_log off")
     for before, after in places.items():
         text = text.replace(before, after)

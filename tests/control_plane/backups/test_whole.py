@@ -87,13 +87,19 @@ async def test_a_database_with_anything_in_it_is_not_restored_into(source: Sourc
         await restore(made, vault, into=empty_url, programs=source.programs)
 
 
-async def test_a_damaged_backup_leaves_an_empty_database_empty(source: Source, fake: FakeObjects, empty_url: str) -> None:
+async def test_a_damaged_backup_or_a_store_that_goes_away_leaves_an_empty_database_empty(
+    source: Source, fake: FakeObjects, empty_url: str
+) -> None:
     """pg_restore has begun by then: one transaction takes it all back."""
     vault = Vault(objects=fake, key=KEY)
     made = await dump(source, vault)
     whole = b"".join([piece async for piece in vault.read(made)])
     pieces = [whole[at : at + 4096] for at in range(0, len(whole), 4096)]
     small = await kept(vault, *pieces)
+    fake.fails = lambda verb, key: (verb, key) == ("get", part_key(small.id, len(pieces) - 2))
+    with pytest.raises(ObjectStoreAwayError):  # half-way
+        await restore(small, vault, into=empty_url, programs=source.programs)
+    fake.fails = lambda _verb, _key: False
     sealed = bytearray(fake.kept[part_key(small.id, len(pieces) - 2)])
     sealed[100] ^= 1
     fake.kept[part_key(small.id, len(pieces) - 2)] = bytes(sealed)

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import insert
 
 from control_plane.audit.reading import Filter, read_lines
-from control_plane.capture.deletion import Wanted, customer_of, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import customer_of, delete
 from control_plane.capture.part import ROOT, frames_in, org_of
 from control_plane.capture.sample import Sample
 from control_plane.capture.sweep import Sweeper

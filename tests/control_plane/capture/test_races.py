@@ -3,12 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
-from control_plane.capture.deletion import Wanted, delete
+import asyncpg
+
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
 from control_plane.capture.part import MANIFEST, ROOT, frames_in
 from control_plane.objects import ObjectStore
+from control_plane.usage.event import encode
+from control_plane.usage.intake import Intake
 from tests.control_plane.capture.conftest import House
 from tests.control_plane.eventually import eventually
+from tests.control_plane.usage.making import make_event
 
 
 class SlowObjects:
@@ -63,6 +70,26 @@ async def test_a_frame_in_flight_is_not_in_the_store_after_its_deletion(house: H
     assert proof.left == ()
     assert await house.objects.find(ROOT) == []
     assert await house.scalar("SELECT count(*) FROM captured_frames") == 0
+
+
+async def test_a_batch_of_usage_in_flight_has_no_content_after_its_deletion_and_is_billed_once(
+    house: House, database_url: str
+) -> None:
+    payload = encode(make_event(house.customer_id))
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await Intake().take(connection, [payload], now=datetime.now(UTC))
+            deleting = asyncio.create_task(delete(house.places(), Wanted(customer_id=house.customer_id)))
+            await until_done_or_waiting(house, deleting)
+        proof = await deleting
+        assert (proof.log_rows, proof.left) == (1, ())
+        again = await Intake().take(connection, [payload], now=datetime.now(UTC))
+        assert (again.recorded, again.duplicates) == (0, 1)
+    finally:
+        await connection.close()
+    assert await house.scalar("SELECT count(*) FROM inference_logs WHERE action IS NOT NULL OR instruction IS NOT NULL") == 0
+    assert await house.scalar("SELECT sum(billable_requests) FROM usage_months") == 1
 
 
 async def test_a_part_that_comes_while_an_episode_is_closed_is_another_episode(house: House) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.settings import load_settings
 from control_plane.usage.segment import segments
+from control_plane.worker import create_worker, limited_to
 from tests.conftest import free_port
 from tests.control_plane.capture.conftest import House
 from tests.control_plane.eventually import eventually
@@ -82,6 +84,13 @@ async def test_it_ships_what_lies_there_and_what_is_sealed_at_the_end_and_does_n
         assert (process.returncode, errors) == (0, "")
     assert segments(house.folder) == []
     assert await house.scalar("SELECT count(*) FROM captured_frames") == 2
+
+
+async def test_without_an_object_store_there_is_nothing_to_ship_and_it_waits(environment: dict[str, str]) -> None:
+    plain = {name: value for name, value in environment.items() if name not in {"VLA_OBJECT_STORE_URL", "PATH"}}
+    limited = limited_to(("capture", "watch-disk"), create_worker(load_settings(plain)))
+    assert set(limited.duties) == {"watch-disk", "metrics"}
+    await limited.redis.aclose()
 
 
 def test_a_duty_that_there_is_not_is_named(environment: dict[str, str]) -> None:

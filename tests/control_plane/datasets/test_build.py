@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from control_plane.capture.deletion import Wanted, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
+from control_plane.capture.part import MANIFEST
 from control_plane.capture.sample import Sample
 from control_plane.capture.tables import feedback
 from control_plane.datasets.build import build
@@ -152,6 +154,37 @@ async def test_what_was_deleted_is_gone_from_the_dataset_at_its_next_build(house
     emptied = await built(house, out)
     assert (emptied.is_rebuilt, emptied.episodes.total()) == (True, 0)
     assert names_in(out) == [MARKER]
+
+
+class Deleting:
+    """A real store; after that many manifests were read, a session is deleted. Everything else is the store's own."""
+
+    def __init__(self, house: House, session_id: str, *, after: int) -> None:
+        self._house, self._after = house, after
+        self._wanted = Wanted(customer_id=house.customer_id, session_id=session_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._house.objects, name)
+
+    async def get(self, key: str) -> bytes:
+        """See ObjectStore."""
+        data = await self._house.objects.get(key)
+        if key.endswith(MANIFEST):
+            self._after -= 1
+        elif self._after == 0:
+            self._after = -1
+            assert (await delete(self._house.places(), self._wanted)).left == ()
+        return data
+
+
+@pytest.mark.parametrize("after", [1, 3])  # read and not yet taken; taken while others are read
+async def test_what_is_deleted_while_it_is_built_is_not_in_it(house: House, tmp_path: Path, after: int) -> None:
+    for seed, name in enumerate(("goes", "stays", "stays too")):
+        await shipped(house, *session(house, name, seed=30 * seed, length=2))
+    store = Deleting(house, "goes", after=after)
+    done = await build(house.engine, store, Asked(held_out=0.0), tmp_path / "out")
+    assert (done.episodes, done.frames) == ({"train": 2}, {"train": 4})
+    assert done.is_rebuilt == (after == 3)
 
 
 async def test_an_object_that_was_changed_is_left_out(house: House, tmp_path: Path) -> None:

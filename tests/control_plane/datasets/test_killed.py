@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.capture.deletion import Wanted, delete
+from control_plane.capture.asked import Wanted
+from control_plane.capture.deletion import delete
 from control_plane.datasets import folder
 from control_plane.datasets.build import build
 from control_plane.datasets.folder import MARKER
@@ -92,6 +93,25 @@ async def test_a_killed_build_goes_on_with_the_first_session_that_is_missing(
     dataset = open_dataset(out / "train")
     greens = [int(next(iter(dataset.frames(row, "observation.images.front")))[10, 10, 1]) for row in dataset.episodes]
     assert greens == pytest.approx([number * 10 * 11 % 256 for number in range(6)], abs=8)
+
+
+WITHOUT_AV = """
+import sys
+sys.modules["av"] = None
+import control_plane.app, control_plane.worker
+from control_plane.cli import main
+main(["data", "build", "--out", "never"])
+"""
+
+
+def test_what_serves_needs_no_encoder_and_the_build_says_that_it_does() -> None:
+    """So that an image without its GPL parts serves (decision 42)."""
+    argv = [sys.executable, "-c", WITHOUT_AV]
+    done = subprocess.run(argv, env=inherited(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "vlaapi: building a dataset needs PyAV, which is not installed here: pip install av.\n",
+    )
 
 
 async def test_what_was_read_before_the_store_went_away_is_not_read_again(house: House, tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ from control_plane.watching.customers import FACTOR, FLOOR, WINDOW_S, CustomerWa
 from control_plane.watching.dead import count_dead
 from control_plane.watching.duties import serve_metrics
 from control_plane.watching.stores import StoreWatch, look_at_disk, look_at_objects
+from deploy.embedded.postgres import Archive
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
+from tests.control_plane.own_servers import own_postgres
 from tests.control_plane.watching.conftest import Lines
 
 _A_WEEK_OF_WINDOWS = 7 * 24 * 6
@@ -57,6 +59,7 @@ async def test_stores_that_answer_are_up_and_measured(
     await look_at_disk(tmp_path, metrics.watch)
     assert value(metrics, "vla_store_up", store="postgres") == 1
     assert value(metrics, "vla_store_up", store="redis") == 1
+    assert value(metrics, "vla_log_archive_stalled_seconds") == 0
     assert 0 < (value(metrics, "vla_redis_memory_ratio") or 0) < 1
     assert 0 < (value(metrics, "vla_spool_disk_used_ratio") or 0) < 1
     assert abs(time.time() - (value(metrics, "vla_worker_timestamp_seconds") or 0)) < 60
@@ -75,6 +78,25 @@ async def test_stores_that_are_away_are_down_and_the_look_goes_on(metrics: Metri
     assert value(metrics, "vla_store_up", store="postgres") == 0
     assert value(metrics, "vla_store_up", store="redis") == 0
     assert (value(metrics, "vla_worker_timestamp_seconds") or 0) > 0
+
+
+async def test_an_archive_that_takes_nothing_is_told_with_how_long(redis: Redis, metrics: Metrics) -> None:
+    async with own_postgres(Archive(command="false", every_s=60)) as server:
+        engine = create_engine(server.url)
+        watch = StoreWatch(engine=engine, redis=redis, metrics=metrics.watch)
+        await watch.step()
+        assert value(metrics, "vla_log_archive_stalled_seconds") == 0  # nothing was tried yet
+        superuser = await asyncpg.connect(server.url.replace("//vlaapi:", "//postgres:"))
+        await superuser.execute("SELECT pg_logical_emit_message(false, 'a', 'b'); SELECT pg_switch_wal()")
+        await superuser.close()
+
+        async def is_told() -> bool:
+            await watch.step()
+            return (value(metrics, "vla_log_archive_stalled_seconds") or 0) > 0
+
+        await eventually(is_told, every_s=0.2)
+        await engine.dispose()
+    assert value(metrics, "vla_store_up", store="postgres") == 1
 
 
 async def test_the_object_store_is_up_before_its_bucket_and_down_when_away(objects_url: str, metrics: Metrics) -> None:
