@@ -107,10 +107,12 @@ def _training(log: dict[str, Any]) -> list[str]:
     plan, made = log["plan"], log["demonstrations"]
     drawing = plan.get("drawing", plan)  # older logs have it flat
     last = ", ".join(f"{name} {value}" for name, value in log["losses"][-1].items() if name != "step")
-    begun = [f"Begun with the weights in `{plan['start_from']}`."] if plan.get("start_from") else []
+    before = _training(log["before"]) if "before" in log else []
+    begun = [f"Gone on from the weights in `{plan['start_from']}`:"] if plan.get("start_from") else []
     return [
-        f"{log['parameters']:,} parameters, torch {log['torch']}, seed {plan['seed']}.",
+        *before,
         *begun,
+        f"{log['parameters']:,} parameters, torch {log['torch']}, seed {plan['seed']}.",
         f"{made['episodes']:,} noisy episodes by the scripted expert.",
         f"{plan['steps']:,} steps of {drawing['batch']} from {log['frames']:,} frames in {log['minutes']} minutes on "
         f"{plan['threads']} shared CPU cores; last losses: {last}.",

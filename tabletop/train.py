@@ -155,7 +155,9 @@ class _Run:
 
     def log(self) -> dict[str, Any]:
         """What was done, for the model's card."""
-        return {
+        begun = None if self._plan.start_from is None else Path(self._plan.start_from) / LOG_FILE
+        before = {} if begun is None or not begun.exists() else {"before": json.loads(begun.read_text())}
+        return before | {
             "plan": asdict(self._plan),
             "frames": self._batches.frames,
             "parameters": sum(parameter.numel() for parameter in self._network.parameters()),

@@ -32,7 +32,10 @@ DESCRIPTION = (
     "Picks up what is named, moves to it or puts it in the bowl, with a simulated Panda: "
     f"FiLM-CNN, chunks of {HORIZON} steps at {CONTROL_HZ:g} Hz."
 )
-COMMAND = "vlaapi tabletop demos --episodes 4066 && vlaapi tabletop train && vlaapi export tabletop"
+COMMAND = (
+    "vlaapi tabletop demos --episodes 4066 && vlaapi tabletop train && vlaapi tabletop train --start-from build/tabletop/weights "
+    "--weights build/tabletop/last --steps 800 --learning-rate 5e-4 && vlaapi export tabletop --weights build/tabletop/last"
+)
 TOLERANCE = 1e-4  # metres, radians and gripper fraction: a tenth of a millimetre
 PATCHES = 6
 VARIANT, MODEL_FILE = "onnx-cpu-fp32", "model.onnx"
