@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Opens = Callable[[], AbstractContextManager[Callable[..., T]]]
 _AHEAD = 3  # answers waiting, for each process
-_here: list[Callable[..., Any]] = []  # in a process of the pool: what opens, and what it gave
+_here: list[Any] = []  # in a process of the pool: what opens, the function, and who keeps it open
 
 
 def in_order(opens: Opens[T], arguments: Iterable[tuple[Any, ...]], *, processes: int) -> Iterator[T]:
@@ -40,5 +40,6 @@ def _begin(opens: Opens[Any]) -> None:
 
 def _ask(*each: Any) -> Any:
     if len(_here) == 1:  # opened at the first question, whose answer can be that it cannot be opened
-        _here.append(_here[0]().__enter__())
+        opened = _here[0]()
+        _here.extend((opened.__enter__(), opened))  # who lets go of the second closes what the first works with
     return _here[1](*each)

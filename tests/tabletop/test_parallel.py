@@ -17,12 +17,18 @@ def _opened(fails_at: int | None) -> Iterator[Callable[[int], tuple[int, int]]]:
     if fails_at == -1:
         raise LookupError("cannot be opened here")
 
+    is_open = True
+
     def answer(number: int) -> tuple[int, int]:
+        assert is_open
         if number == fails_at:
             raise LookupError(f"not {number}")
         return number, os.getpid()
 
-    yield answer
+    try:
+        yield answer
+    finally:
+        is_open = False
 
 
 @pytest.mark.parametrize("processes", [1, 2])
