@@ -114,8 +114,8 @@ def _training(log: dict[str, Any]) -> list[str]:
         *begun,
         f"{log['parameters']:,} parameters, torch {log['torch']}, seed {plan['seed']}.",
         f"{made['episodes']:,} noisy episodes by the scripted expert.",
-        f"{plan['steps']:,} steps of {drawing['batch']} from {log['frames']:,} frames in {log['minutes']} minutes on "
-        f"{plan['threads']} shared CPU cores; last losses: {last}.",
+        f"{plan['steps']:,} steps of {drawing['batch']} from {log['frames']:,} frames in {log['minutes']} minutes, "
+        f"threads: {plan['threads']}; last losses: {last}.",
         f"Withheld: the state in {drawing['state_dropout']:.0%} of the samples, a word that decides nothing with "
         f"{drawing['word_dropout']:.0%} chance.",
     ]

@@ -20,10 +20,7 @@ from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import NoSuchBackupError, Vault
 from control_plane.backups.wal import forget_before
 
-KEPT = (
-    2  # of this server, and its log from the older one's beginning; those of another life of it stay until somebody removes them
-)
-
+KEPT = 2  # of this server, and its log from the older one's beginning; another life's stay until somebody removes them
 NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
 
 

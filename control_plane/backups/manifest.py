@@ -50,9 +50,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     server_version: str
     wal_position: str
     wal_file: str = ""  # of a base backup: the file of the log in which it begins
-    server: str = (
-        ""  # of a base backup: PostgreSQL's own name for this life of the server; a server that is set up anew has another
-    )
+    server: str = ""  # of a base backup: PostgreSQL's own name for this life of the server
     schema_revision: str | None = None
     rows: dict[str, int] = {}
     ledger: list[LedgerSum] = []
