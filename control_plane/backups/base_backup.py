@@ -68,6 +68,8 @@ async def unpack_base(manifest: Manifest, vault: Vault, *, into: Path, fetch_com
     """Raises RestoreRefusedError, DamagedBackupError, ProgramError. What was begun and not finished must be removed by hand."""
     if manifest.kind is not Kind.BASE:
         raise RestoreRefusedError(f"{manifest.id} is a dump of one database: `vlaapi backup restore` brings it back")
+    if not manifest.facts.server:
+        raise RestoreRefusedError(f"{manifest.id} is from before logs were kept by server: none would be found for it")
     await asyncio.to_thread(_make_empty, into)
     async with aclosing(vault.read(manifest)) as pieces:
         await feed(("tar", "--extract", "--file=-", "--no-same-owner", "--same-permissions", f"--directory={into}"), {}, pieces)

@@ -59,8 +59,9 @@ async def ask(engine: AsyncEngine, wanted: Wanted, by: By) -> Asked:
             if await connection.scalar(select(customer_accounts.c.id).where(is_theirs)) is None:
                 raise no_such("customer", public_id("cus", wanted.customer_id))
             await connection.execute(insert(data_deletions).values(row))
-        async with engine.begin() as connection:
-            await forgotten.pass_gates(connection)
+        for gate in (forgotten.ROWS_GATE, forgotten.FRAMES_GATE):
+            async with engine.begin() as connection:
+                await forgotten.pass_gate(connection, gate)
         async with engine.begin() as connection:
             return await _noted(connection, row["id"], wanted)  # type: ignore[arg-type]  # as just made
 

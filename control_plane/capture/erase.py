@@ -81,13 +81,15 @@ async def erase_frame(engine: AsyncEngine, objects: ObjectStore, request_id: UUI
                 return 0
             try:
                 part = without(await objects.get(key), request_id)
-            except NoSuchObjectError:
+            except NoSuchObjectError:  # an earlier try removed it and was cut short before it could say so
                 part = None
-            if part is None or row.frames <= 1:
+            of_it = is_it if part is not None else captured_frames.c.part_key == key
+            going = await connection.scalar(select(func.count()).select_from(captured_frames).where(of_it)) or 0
+            if row.frames <= going:
                 return await _erase(connection, objects, (row.id, row.prefix), because)
             await _replace(connection, objects, key, part)
-            await connection.execute(delete(captured_frames).where(is_it))
-            shorter = {"frames": captured_episodes.c.frames - 1, "is_whole": False}
+            await connection.execute(delete(captured_frames).where(of_it))
+            shorter = {"frames": captured_episodes.c.frames - going, "is_whole": False}
             await connection.execute(update(captured_episodes).where(captured_episodes.c.id == row.id).values(shorter))
             await _tombstone(connection, row.id)
             if row.state == "closed":
@@ -131,9 +133,9 @@ async def _texts(engine: AsyncEngine, query: Select[Any]) -> list[str]:
             return list((await connection.scalars(query)).all())
 
 
-async def _replace(connection: AsyncConnection, objects: ObjectStore, key: str, part: Packed) -> None:
+async def _replace(connection: AsyncConnection, objects: ObjectStore, key: str, part: Packed | None) -> None:
     is_it = captured_parts.c.key == key
-    if not part.frames:
+    if part is None or not part.frames:
         await objects.remove([key])
         await connection.execute(delete(captured_parts).where(is_it))
         return

@@ -13,7 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.usage.event import EventError, UsageEvent, decode, encode, without_content
 
 _LETTERS = "SELECT payload FROM usage_dead_letters WHERE position(:hyphened IN payload) > 0 OR position(:bare IN payload) > 0"
-_CHANGED = "UPDATE usage_dead_letters SET payload = :payload, payload_hash = :hash WHERE payload_hash = :before"
+# The bare one may be there already: of a recorder that was killed before it acknowledged, and took the event again afterwards.
+_CHANGED = """
+WITH old AS (DELETE FROM usage_dead_letters WHERE payload_hash = :before RETURNING request_id, reason, created_at)
+INSERT INTO usage_dead_letters (payload_hash, payload, request_id, reason, detail, created_at)
+SELECT :hash, :payload, request_id, reason, '', created_at FROM old ON CONFLICT DO NOTHING
+"""
 
 
 async def letters_of(connection: AsyncConnection, customer_id: UUID) -> Sequence[bytes]:

@@ -52,6 +52,8 @@ async def build(
     found = await select.episodes(engine, asked)
     dataset_id, place = await _place(engine, asked, out)
     is_rebuilt = place != out
+    if is_rebuilt:
+        fps = _rate(fps, await asyncio.to_thread(folder.facts_in, out))
     if not found and not is_rebuilt:  # else: everything in it was deleted, and now goes
         raise ApiError(
             "not_found", "there is no episode that may be used: closed, whole, under train, and as asked.", param="data"
@@ -87,6 +89,15 @@ async def _place(engine: AsyncEngine, asked: Asked, out: Path) -> tuple[UUID, Pa
             return begun.dataset, beside
         await asyncio.to_thread(folder.remove, beside)
     return await _begin(engine, asked, beside, place=out), beside
+
+
+def _rate(wanted: int | None, there: DatasetFacts | None) -> int | None:
+    """A folder keeps its own, also when it is built anew."""
+    if there is None:
+        return wanted
+    if wanted not in {None, there.fps}:
+        raise ApiError("invalid_field", f"fps: the dataset that is there has {there.fps}.", param="fps")
+    return there.fps
 
 
 async def _begin(engine: AsyncEngine, asked: Asked, at: Path, *, place: Path) -> UUID:
@@ -132,8 +143,7 @@ class _Job:
     def _open(self) -> None:
         """What is there already decides what everything else must be like."""
         self.facts = folder.facts_in(self.place)
-        if self.facts is not None and self.fps not in {None, self.facts.fps}:
-            raise ApiError("invalid_field", f"fps: the dataset that is there has {self.facts.fps}.", param="fps")
+        _rate(self.fps, self.facts)
         for split in folder.splits_in(self.place):
             self._writer(split)
 

@@ -85,7 +85,7 @@ def repair(out: Path) -> None:
 
 def _refuse_in_the_way(out: Path) -> None:
     old = _old(out)
-    if old.exists() and not (old / MARKER).exists():
+    if old.exists() and not (old / MARKER).exists() and any(old.iterdir()):  # empty: its removal was cut short at the last step
         raise ApiError("invalid_field", f"{old} is in the way: {out} is built anew by way of that name.", param="out")
 
 
@@ -96,5 +96,5 @@ def remove(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != MARKER:
             path.unlink()
-    (folder / MARKER).unlink()
+    (folder / MARKER).unlink(missing_ok=True)
     folder.rmdir()

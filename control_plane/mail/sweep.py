@@ -1,6 +1,7 @@
 """E-mails and webhook messages whose matter is closed are removed after KEPT: nobody needs their words, and they name people.
 
-What still waits stays, however old: nothing that was to be sent is lost here. In small transactions, any number of workers may do
+What still waits stays, however old: nothing that was to be sent is lost here. Mails with invoices stay too: that one was sent is
+what keeps it from being sent again, and belongs to the books. In small transactions, any number of workers may do
 it. Called by the worker; knows neither how a mail nor how a webhook is sent.
 """
 
@@ -19,7 +20,8 @@ _AT_ONCE = 500
 _CLOSED = (
     text("""
     WITH old AS (
-        SELECT id FROM mails WHERE status <> 'waiting' AND created_at < :before ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
+        SELECT id FROM mails WHERE status <> 'waiting' AND created_at < :before AND dedupe_key NOT LIKE 'invoice-sent %'
+        ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
     ), attached AS (DELETE FROM mail_attachments USING old WHERE mail_id = old.id)
     DELETE FROM mails USING old WHERE mails.id = old.id
     """),

@@ -193,6 +193,10 @@ class _Conversation:
         lane = self.lanes.get(frame.lane)
         if lane is None and len(self.lanes) >= self.principal.limits.concurrency:
             await self._refuse(frame, ApiError("concurrency_limit", retry_after_ms=100))
+        elif (
+            lane is None and self.lanes and self.door.register.drain.has_begun
+        ):  # sessions in turn would keep this process as well
+            await self._refuse(frame, ApiError("overloaded", f"{_REPLACED}.", retry_after_ms=100))
         elif lane is None:
             self._start(frame)
         else:

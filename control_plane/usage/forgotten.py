@@ -50,10 +50,9 @@ async def hold(connection: AsyncConnection, gate: int) -> None:
     await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:gate)"), {"gate": gate})
 
 
-async def pass_gates(connection: AsyncConnection) -> None:
-    """Returns when all who held a gate have ended. In a transaction that ends at once: others wait behind it."""
-    for gate in (ROWS_GATE, FRAMES_GATE):
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:gate)"), {"gate": gate})
+async def pass_gate(connection: AsyncConnection, gate: int) -> None:
+    """Returns when all who held it have ended. In a transaction of its own that ends at once: others wait behind it."""
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:gate)"), {"gate": gate})
 
 
 async def asked(connection: AsyncConnection, customer_id: UUID, request_ids: Sequence[UUID]) -> list[Forgotten]:

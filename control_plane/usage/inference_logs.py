@@ -90,7 +90,7 @@ async def store(connection: "asyncpg.Connection", rows: Sequence[Row], *, dead: 
     except asyncpg.PostgresError as error:
         if not _are_rows_at_fault(error):
             raise
-        raise RowsRejectedError(f"{error.sqlstate}: {error}") from error
+        raise RowsRejectedError(f"{error.sqlstate}: {error.args[0]}") from error  # its DETAIL would quote the row
     except (TypeError, ValueError, OverflowError) as error:  # asyncpg could not encode a value
         raise RowsRejectedError(str(error)) from error
 

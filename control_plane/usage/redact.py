@@ -39,7 +39,7 @@ async def redacted(
     await connection.execute(_FEEDBACK, *ids, max(one.asked_at for one in asked))
     return (
         [_bare_row(row) if id(row) in covered else row for row in rows],
-        [replace(letter, payload=_bare(letter.payload)) if id(letter) in covered else letter for letter in dead],
+        [replace(letter, payload=_bare(letter.payload), detail="") if id(letter) in covered else letter for letter in dead],
     )
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from control_plane.audit.reading import Filter, read_lines
 from control_plane.capture.asked import Wanted
@@ -15,7 +15,7 @@ from control_plane.capture.deletion import customer_of, delete
 from control_plane.capture.part import ROOT, frames_in, org_of
 from control_plane.capture.sample import Sample
 from control_plane.capture.sweep import Sweeper
-from control_plane.capture.tables import dataset_members, datasets
+from control_plane.capture.tables import captured_frames, dataset_members, datasets
 from control_plane.errors import ApiError
 from control_plane.logs import create_log
 from control_plane.usage.dead_letters import DeadLetter, Reason, set_aside, take_out
@@ -129,6 +129,22 @@ async def test_one_request_is_cut_out_of_its_episode(house: House, database_url:
     assert await house.objects.find(ROOT) == []
 
 
+async def test_a_part_that_an_earlier_try_removed_takes_no_other_part_with_it(house: House, database_url: str) -> None:
+    samples = [house.sample(seed) for seed in range(3)]
+    house.write(samples[0])
+    await house.shipper(idle_s=3600).step()
+    await shipped(house, *samples[1:])
+    await logged(house, database_url, *samples)
+    async with house.engine.connect() as connection:
+        is_it = captured_frames.c.request_id == samples[0].request_id
+        key = await connection.scalar(select(captured_frames.c.part_key).where(is_it))
+    await house.objects.remove([key])
+    proof = await delete(house.places(), Wanted(customer_id=house.customer_id, request_id=samples[0].request_id))
+    assert proof.left == ()
+    (manifest,) = await house.manifests()
+    assert (manifest.frames, [part.key == key for part in manifest.parts]) == (2, [False])
+
+
 async def test_a_dataset_that_was_built_from_it_is_marked(house: House) -> None:
     await shipped(house, house.sample(0))
     episode = (await house.manifests())[0].episode
@@ -161,6 +177,13 @@ async def test_events_that_could_not_be_recorded_lose_their_content_and_stay_bil
         bare = kept[events[0].request_id]
         assert (bare.instruction, bare.action, bare.session_id, bare.is_billable) == (None, None, None, True)
         assert [kept[event.request_id] for event in (events[1], other)] == [events[1], other]
+
+        await set_aside(
+            connection, [letters[0], *(DeadLetter(payload=encode(bare), reason=Reason.NO_PARTITION, detail="") for _ in "1")]
+        )
+        again = await delete(house.places(), Wanted(customer_id=house.customer_id, session_id="ep-1"))
+        assert again.left == ()
+        assert [decode(one) for one in await take_out(connection, Reason.NO_PARTITION)] == [bare]
 
         newer = DeadLetter(payload=b"a newer release of " + house.customer_id.bytes, reason=Reason.UNKNOWN_SCHEMA, detail="")
         await set_aside(connection, [newer])

@@ -144,11 +144,14 @@ async def test_the_first_build_says_what_every_later_episode_must_be_like(house:
 async def test_what_was_deleted_is_gone_from_the_dataset_at_its_next_build(house: House, tmp_path: Path) -> None:
     out = tmp_path / "out"
     await shipped(house, *session(house, "stays", seed=1), *session(house, "goes", seed=50))
-    await built(house, out)
+    await build(house.engine, house.objects, Asked(held_out=0.0), out, fps=5)
     proof = await delete(house.places(), Wanted(customer_id=house.customer_id, session_id="goes"))
     assert proof.dataset_members == 1
+    (tmp_path / "out.deleted").mkdir()  # where an earlier removal was killed before its last step
+    with pytest.raises(ApiError, match="the dataset that is there has 5"):
+        await build(house.engine, house.objects, Asked(held_out=0.0), out, fps=10)
     done = await built(house, out)
-    assert (done.is_rebuilt, done.episodes) == (True, {"train": 1})
+    assert (done.is_rebuilt, done.episodes, train_of(out).facts.fps) == (True, {"train": 1}, 5)
     assert [name for name in names_in(tmp_path) if name.startswith("out")] == ["out"]
     await delete(house.places(), Wanted(customer_id=house.customer_id))
     emptied = await built(house, out)

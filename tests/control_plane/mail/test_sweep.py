@@ -45,6 +45,13 @@ async def test_a_mail_that_is_closed_goes_with_what_is_attached(engine: AsyncEng
             changed = text("UPDATE mails SET status = :status, created_at = now() - CAST(:age AS interval) WHERE id = :id")
             await connection.execute(changed, {"status": status, "age": age, "id": id_})
     assert await sweep_outboxes(engine) == 4
+    id_ = await put(engine, dedupe_key="invoice-sent inv_1 a@example.com")
+    async with engine.begin() as connection:
+        changed = text("UPDATE mails SET status = 'sent', created_at = now() - interval '1 year' WHERE id = :id")
+        await connection.execute(changed, {"id": id_})
+    assert await sweep_outboxes(engine) == 0
+    async with engine.begin() as connection:
+        assert (await connection.execute(text("DELETE FROM mails WHERE id = :id"), {"id": id_})).rowcount == 1
     stay = [str(number) for number, (status, age) in enumerate(cases) if status == "waiting" or age is YOUNG]
     assert await kept(engine, "SELECT dedupe_key FROM mails ORDER BY dedupe_key::int") == stay
     assert len(await kept(engine, "SELECT mail_id FROM mail_attachments")) == len(stay)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.control_plane.fakes import STILL, FakeTriton, House, picture
 from tests.control_plane.protocols.serving import opened, served
@@ -111,3 +112,21 @@ async def test_what_is_no_envelope_is_refused_and_the_socket_lives_on() -> None:
             assert read(await socket.recv())["error"]["type"] == "invalid_request"
         await socket.send(text(1))
         assert "answer" in read(await socket.recv())
+
+
+async def test_sessions_in_turn_cannot_keep_a_process_that_is_being_replaced() -> None:
+    house, gate = gated()
+    async with served(house.app()) as address, opened(address, PATH) as socket:
+        await socket.send(text(1, session_id="left", seq=1))
+        await gate.holds()
+        house.drain.begin()
+        await socket.send(text(2, session_id="right", seq=1))
+        refusal = read(await socket.recv())
+        gate.let_go()
+        motion = read(await socket.recv())
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert (refusal["id"], refusal["error"]["code"]) == (2, "overloaded")
+    assert (motion["id"], "answer" in motion) == (1, True)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
