@@ -57,6 +57,9 @@ check_machine() {
     at_least "${compose#v}" 2.24 || fault "Docker Compose 2.24 or newer is needed, this is '${compose:-none}'"
     docker info >/dev/null 2>&1 || fault "this user cannot reach the docker engine"
   fi
+  [[ -f $root/.env ]] || check_room # later it is in use already, and a renewed certificate must not wait for it
+}
+check_room() {
   local memory_kb free_kb
   memory_kb=$(awk '/^MemTotal/ {print $2}' /proc/meminfo)
   ((memory_kb >= 15000000)) || fault "16 GB of memory are needed, this machine has $((memory_kb / 1000000))"
@@ -145,9 +148,9 @@ place() { # place FILE MODE: standard input becomes the file, unless it is that 
 # Containers read these as users of their own. site/ itself is closed, so that what is readable below it is so for containers only.
 folders() {
   local name
-  for name in site site/nginx site/tls site/acme site/alertmanager site/prometheus build/site; do mkdir -p "$root/$name"; done
+  for name in site site/nginx site/tls site/acme site/alertmanager site/prometheus site/seller build/site; do mkdir -p "$root/$name"; done
   chmod 0700 "$root/site"
-  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager,prometheus} "$root/build" "$root/build/site"
+  chmod 0755 "$root"/site/{nginx,tls,acme,alertmanager,prometheus,seller} "$root/build" "$root/build/site"
 }
 # shellcheck disable=SC2016 # the names are nginx's variables
 write_site() {
@@ -170,10 +173,11 @@ write_site() {
 }
 
 write_targets() { # whom Prometheus asks, as far as .env says so
-  local n
+  local n replicas
+  replicas=$(value_of VLA_API_REPLICAS)
   {
     printf -- '- targets:\n'
-    for ((n = 1; n <= $(value_of VLA_API_REPLICAS); n++)); do printf '    - vlaapi-api-%d:8000\n' "$n"; done
+    for ((n = 1; n <= ${replicas:-3}; n++)); do printf '    - vlaapi-api-%d:8000\n' "$n"; done
   } | place "$root/site/prometheus/api.yml" 0644
   if [[ ,$(value_of COMPOSE_PROFILES), == *,gpu,* ]]; then printf -- '- targets: [dcgm-exporter:9400]\n'; else printf '[]\n'; fi \
     | place "$root/site/prometheus/gpu.yml" 0644

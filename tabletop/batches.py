@@ -31,7 +31,7 @@ from tabletop.optics import in_picture
 from tabletop.shards import Demonstrations
 from tabletop.verbs import ALL_TASKS
 
-_PLAIN_SHARE, _PADDED_SHARE, _PARTICLES_SHARE = 0.2, 0.3, 0.4
+_PLAIN_SHARE, _PADDED_SHARE = 0.2, 0.3
 _GRAIN_SEED = 5
 
 
@@ -42,6 +42,7 @@ class Drawing:
     batch: int = 64
     state_dropout: float = 0.5
     word_dropout: float = 0.1
+    particles: float = 0.4  # share of the sentences into which words are strewn that decide nothing
 
 
 def looked_at(truth: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -121,7 +122,7 @@ class Batches:
         ids = self._tokenizer.ids(plain_instruction(asked) if is_plain else training_instruction(asked, self._random))
         is_lost = (self._random.random(ids.shape) < self._drawing.word_dropout) & (ids != PAD_ID) & np.isin(ids, self._free)
         extra = int(self._random.integers(0, 6)) if self._random.random() < _PADDED_SHARE else 0
-        particles = int(self._random.integers(1, 4)) if self._random.random() < _PARTICLES_SHARE else 0
+        particles = int(self._random.integers(1, 4)) if self._random.random() < self._drawing.particles else 0
         before = [np.full(extra, UNKNOWN_ID), self._random.choice(self._particles, particles)]
         return np.concatenate([*before, np.where(is_lost, UNKNOWN_ID, ids)])[: SPEC.max_tokens]
 

@@ -88,8 +88,6 @@ def unpack(folder: Path, out: Path, report: Callable[[str], None], *, processes:
     dataset = open_dataset(folder)
     _check(dataset)
     usable = [episode for episode in dataset.episodes if _is_understood(episode.task)]
-    if not usable:
-        raise DatasetError(f"{folder}: none of its {len(dataset.episodes)} episodes is a task of this table")
     starts = range(0, len(usable), EPISODES_PER_SHARD)
     parts = {_name(folder, part): part for part in (usable[start : start + EPISODES_PER_SHARD] for start in starts)}
     missing = [name for name in parts if not has(out, name)]
@@ -98,6 +96,8 @@ def unpack(folder: Path, out: Path, report: Callable[[str], None], *, processes:
         report(f"unpacked {episodes} episodes, part {done} of {len(missing)}")
     for stale in [path for path in out.glob("episodes-*") if path.name.partition(".")[0] not in parts]:
         stale.unlink()  # of a dataset that was another then: what was deleted from it is not trained on
+    if not usable:
+        raise DatasetError(f"{folder}: none of its {len(dataset.episodes)} episodes is a task of this table")
     found = [load(out, name) for name in parts]
     return Unpacked(shards=found, episodes=len(usable), left_out=len(dataset.episodes) - len(usable))
 

@@ -28,7 +28,7 @@ from deploy.embedded.watch import watch
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 _POLL_S = 0.05
-_LONGEST_STOP_S = 60.0
+_LONGEST_STOP_S = 100.0
 _LONGEST_REPLACEMENT_S = 120.0
 _NOT_RUNNING = 3
 

@@ -59,7 +59,7 @@ class TabletopPolicy:
             description=DESCRIPTION,
             source=Source(
                 checkpoint=str(_shown(self.weights) / checkpoint.WEIGHTS_FILE),
-                command=COMMAND if version == 1 else f"{COMMAND} --version {version}",
+                command=self._command() if version == 1 else f"{self._command()} --version {version}",
                 licence="Apache-2.0",
                 sha256=sha256,
             ),
@@ -72,6 +72,11 @@ class TabletopPolicy:
             variants=(Variant(name=VARIANT, precision="fp32", runner="onnx_graph", files=(MODEL_FILE,)),),
             served=VARIANT,
         )
+
+    def _command(self) -> str:
+        """How the shipped weights were made; of others only where they came from is known."""
+        is_shipped = self.weights.resolve() == checkpoint.FOLDER
+        return COMMAND if is_shipped else f"vlaapi export tabletop --weights {_shown(self.weights)}"
 
     def examples(self) -> dict[str, Tensor]:
         """Two scenes with each cube named in turn, and patches of colour; with and without state, in known and unknown words."""

@@ -156,3 +156,7 @@ def test_a_dataset_that_was_written_again_is_not_trained_from_what_it_was(tmp_pa
     again = unpack(_foreign(tmp_path / "data", "pick up the green cube"), tmp_path / "frames", lambda _: None)
     assert first.shards[0].tasks[0] != again.shards[0].tasks[0]
     assert before.isdisjoint(path.name for path in (tmp_path / "frames").iterdir())
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(DatasetError, match="none of its 2 episodes"):
+        unpack(_foreign(tmp_path / "data", "dust the shelf"), tmp_path / "frames", lambda _: None)
+    assert not list((tmp_path / "frames").iterdir())

@@ -210,7 +210,7 @@ def _with_stated(recipe: Recipe, stated: Stated, folder: Path) -> Recipe:
             f"state both action_names and action_units in {FILE}"
         )
     crop = {None: recipe.crop_area, True: TRAINED_CROP, False: None}[stated.center_crop]
-    is_as_trained = stated.action_units is not None or kind is ActionKind.EE_ABS
+    is_as_trained = stated.action_units not in (None, recipe.action.units) or kind is ActionKind.EE_ABS
     return replace(
         recipe,
         cameras=_cameras(recipe, stated, folder),
