@@ -18,7 +18,7 @@ from tabletop.shards import Demonstrations
 from tabletop.train import LOG_FILE, Place, Plan, Unfinished, loss_of, train
 
 pytestmark = pytest.mark.export
-PLAN = Plan(steps=24, report_every=12, drawing=Drawing(batch=4))
+PLAN = Plan(steps=40, report_every=20, learning_rate=3e-3, drawing=Drawing(batch=8))
 
 
 def _made_up(count: int = 32) -> Demonstrations:
@@ -40,14 +40,14 @@ def _made_up(count: int = 32) -> Demonstrations:
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     whole = Place(out=tmp_path / "whole", state=tmp_path / "whole.state", about={"demonstrations": {"episodes": 1}})
     log = train([_made_up()], whole, PLAN, lambda _: None)
-    assert [row["step"] for row in log["losses"]] == [12, 24]
-    assert log["losses"][1]["motion"] < log["losses"][0]["motion"]
+    assert [row["step"] for row in log["losses"]] == [20, 40]
+    assert log["losses"][1]["motion"] < 0.8 * log["losses"][0]["motion"]
     assert json.loads((whole.out / LOG_FILE).read_text()) == log
     assert not whole.state.exists()
 
     stopped = Place(out=tmp_path / "stopped", state=tmp_path / "stopped.state")
     with pytest.raises(KeyboardInterrupt):
-        train([_made_up()], stopped, PLAN, _stops_at(24))
+        train([_made_up()], stopped, PLAN, _stops_at(40))
     train([_made_up()], stopped, PLAN, lambda _: None)
     expected, found = (checkpoint.load(folder).state_dict() for folder in (whole.out, stopped.out))
     assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
