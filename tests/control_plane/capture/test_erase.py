@@ -137,7 +137,7 @@ async def test_a_part_that_an_earlier_try_removed_takes_no_other_part_with_it(ho
     await logged(house, database_url, *samples)
     async with house.engine.connect() as connection:
         is_it = captured_frames.c.request_id == samples[0].request_id
-        key = await connection.scalar(select(captured_frames.c.part_key).where(is_it))
+        key = str(await connection.scalar(select(captured_frames.c.part_key).where(is_it)))
     await house.objects.remove([key])
     proof = await delete(house.places(), Wanted(customer_id=house.customer_id, request_id=samples[0].request_id))
     assert proof.left == ()
