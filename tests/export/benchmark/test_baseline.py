@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from export.benchmark.baseline import baseline_json, load_baseline
+from export.benchmark.baseline import SUCCESS, baseline_json, load_baseline
 from export.benchmark.failure import BaselineUnusable
 from export.benchmark.gate import judge
 from export.benchmark.result import Episodes, Mode, Result
@@ -125,5 +125,6 @@ def test_what_is_recorded_can_be_read_and_judges_the_run_that_it_came_from(tmp_p
 
 def test_the_committed_baseline_can_be_read_and_holds_a_tolerance_for_what_varies() -> None:
     found = load_baseline(Path("benchmarks/results/model_tabletop.json"))
-    assert {one.name for one in found.figures if one.tolerance is None} == {"refused_share"}
+    # What succeeded is held against the bound of the baseline's own episodes.
+    assert {one.name for one in found.figures if one.tolerance is None} == {"refused_share", SUCCESS}
     assert "in_process_over_reference_p10" in {one.name for one in found.figures}
