@@ -25,6 +25,7 @@ from control_plane.policies.reload import BundlesRefused, Reload
 from control_plane.replicas import Replicas
 from control_plane.settings import Settings, SettingsError, variable
 from control_plane.triton import GrpcTriton, Triton
+from control_plane.unary_grpc.channel import AddressError
 from safety.profile import Preset
 
 
@@ -66,9 +67,8 @@ class Surroundings:
 def create_fleet(settings: Settings, around: Surroundings, *, triton: Triton | None = None) -> Fleet:
     """`triton` replaces the real ones. Raises ManifestError, PolicyUnguardedError, SettingsError."""
     metrics = around.metrics.fleet
-    addresses = [address.strip() for address in settings.triton_url.split(",")]
     replicas = Replicas(
-        {address: triton or GrpcTriton(address) for address in addresses},
+        {address: triton or _triton(address) for address in map(str.strip, settings.triton_url.split(","))},
         retried=lambda address: metrics.retries.labels(address).inc(),
     )
     catalogue = load_catalogue(settings.model_repository, default=settings.default_policy)
@@ -91,6 +91,13 @@ def create_fleet(settings: Settings, around: Surroundings, *, triton: Triton | N
             ejected=lambda address, reason: metrics.ejections.labels(address, reason).inc(),
         ),
     )
+
+
+def _triton(address: str) -> Triton:
+    try:
+        return GrpcTriton(address)
+    except AddressError as fault:
+        raise SettingsError(f"{variable('triton_url')}: {fault}") from None
 
 
 def _guards(settings: Settings, catalogue: Catalogue) -> GuardsInForce:

@@ -7,8 +7,10 @@ adds them up. No customer label: customers are counted in SQL. Names and labels 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
@@ -97,7 +99,7 @@ class Metrics:
 
 def create_metrics() -> Metrics:
     """A fresh set of series in a registry of their own."""
-    r = CollectorRegistry()
+    r = _registry()
     return Metrics(
         registry=r,
         request_duration=Histogram(
@@ -140,6 +142,21 @@ def create_metrics() -> Metrics:
         breaker_open=_now(r, "vla_breaker_open", "API processes that take this store to be away.", "store"),
         watch=_watch_metrics(r),
     )
+
+
+def _registry() -> CollectorRegistry:
+    if MULTIPROC_DIR in os.environ:
+        values.ValueClass = _value_class(os.getpid())
+    return CollectorRegistry()
+
+
+@cache
+def _value_class(pid: int) -> Any:
+    """prometheus_client's own, which would ask the kernel for the process id at every count: fifty times a request.
+
+    None of our processes forks after it has made its series.
+    """
+    return values.MultiProcessValue(process_identifier=lambda: pid)  # type: ignore[no-untyped-call] # upstream has no types
 
 
 def _bookkeeping_metrics(r: CollectorRegistry) -> BookkeepingMetrics:

@@ -1,11 +1,13 @@
 """The Redis protocol: one client per process with bounded waits. Knows no key names; limits, identity and usage bring theirs.
 
-Errors that mean "Redis is away" are `REDIS_AWAY`; each caller states what it does then (fail closed, or degrade with a metric).
-A breaker sits inside the client: while Redis hangs or is gone, one caller in `pause_s` waits for it and the others get
-ConnectionError at once.
+What every request asks (scripts, and pipelines without a transaction) goes over one connection that all share, `redis_line.py`;
+the rest takes one of redis-py's pool. Errors that mean "Redis is away" are `REDIS_AWAY`; each caller states what it does then
+(fail closed, or degrade with a metric). A breaker sits inside the client: while Redis hangs or is gone, one caller in `pause_s`
+waits for it and the others get ConnectionError at once.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,6 +20,7 @@ from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, R
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from control_plane.breaker import Breaker
+from control_plane.redis_line import Command, Line
 
 
 class RedisRefusesError(ResponseError):
@@ -38,28 +41,112 @@ _Parser: Any = type(
 )
 
 
+class _Shared:
+    """The line that all share: opened when there is something to ask, and again after it has ended."""
+
+    def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._line: Line | None = None
+        self._opening: asyncio.Task[Line] | None = None
+        self._is_closed = False
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Their replies. A broken connection is tried once more on a new one. Raises what redis-py raises."""
+        try:
+            return await self._ask(commands)
+        except RedisConnectionError:
+            if self._is_closed:
+                raise
+            return await self._ask(commands)
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        line = self._line
+        if line is None or not line.is_open:
+            line = await self._reach()
+        return await line.ask(commands)
+
+    async def _reach(self) -> Line:
+        """All who find no connection wait for the same try, which redis-py bounds."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_seen)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Line:
+        connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call] # redis-py has no types here
+        await connection.connect()
+        self._line = Line(connection, timeout_s=self._timeout_s, error_of=_Parser.parse_error)
+        return self._line
+
+    def close(self) -> None:
+        """Ends it, for good."""
+        self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._line is not None:
+            self._line.close()
+
+
+def _seen(opening: asyncio.Task[Line]) -> None:
+    """Everybody who waited may have given up: nobody is left to be told then."""
+    if not opening.cancelled():
+        opening.exception()
+
+
 class _Pipeline(Pipeline):
-    """A pipeline whose execution passes the breaker."""
+    """A pipeline whose execution passes the breaker; without a transaction, on the shared line."""
 
     breaker: Breaker
+    shared: _Shared
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 -- redis-py's own signature
-        answers: list[Any] = await _pass(self.breaker, super().execute, raise_on_error)
+        execute = super().execute if self.is_transaction or self.watching else self._execute_together
+        answers: list[Any] = await _pass(self.breaker, execute, raise_on_error)
         return answers
+
+    async def _execute_together(self, raise_on_error: bool) -> list[Any]:  # noqa: FBT001 -- as above
+        stack, self.command_stack = self.command_stack, []
+        if not stack:
+            return []
+        replies = await self.shared.ask([args for args, _ in stack])
+        callbacks = self.response_callbacks
+        for at, (args, options) in enumerate(stack):
+            if args[0] in callbacks and not isinstance(replies[at], Exception):
+                replies[at] = callbacks[args[0]](replies[at], **options)
+        if raise_on_error:
+            self.raise_first_error(stack, replies)
+        return replies
+
+
+_SCRIPTS = frozenset({"EVALSHA", "EVAL"})
 
 
 class _Client(Redis):
     """A client whose every command and pipeline passes the breaker. Subscriptions do not: their listener paces itself."""
 
     breaker: Breaker
+    shared: _Shared
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] in _SCRIPTS:
+            return await _pass(self.breaker, self._run_script, args)
         return await _pass(self.breaker, super().execute_command, *args, **options)
+
+    async def _run_script(self, command: Command) -> Any:
+        (reply,) = await self.shared.ask([command])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _Pipeline:  # noqa: FBT001, FBT002 -- as above
         pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipeline.breaker = self.breaker
+        pipeline.breaker, pipeline.shared = self.breaker, self.shared
         return pipeline
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 -- as above
+        self.shared.close()
+        await super().aclose(close_connection_pool)
 
 
 async def _pass(breaker: Breaker, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -102,4 +189,5 @@ def create_redis(
     client = _Client(connection_pool=pool)
     client.auto_close_connection_pool = True
     client.breaker = Breaker(pause_s=pause_s, changed=changed)
+    client.shared = _Shared(pool, timeout_s)
     return client

@@ -1,32 +1,22 @@
-"""NVIDIA Triton over gRPC: one long-lived channel per process, tensors in, tensors out, failures as six kinds.
+"""NVIDIA Triton over gRPC: one long-lived connection per process and server, tensors in, tensors out, failures as six kinds.
 
-`GrpcTriton` speaks tritonclient's generated protobufs on `grpc.aio` directly, a tenth less CPU than tritonclient's own wrapper.
-A failure also says whether the request can have begun there. It knows no manifest and no HTTP; `Triton` is the seam behind which
-several replicas or a fake stand.
+`GrpcTriton` sends tritonclient's generated protobufs by `unary_grpc`; a failure also says whether the request can have begun
+there. It knows no manifest and no HTTP; `Triton` is the seam behind which several replicas or a fake stand.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
-_INT32_MAX = 2**31 - 1
-_CONNECT_S = 0.5  # a host that swallows packets must not use up a whole deadline before another is asked
+from control_plane.unary_grpc.channel import Channel
+from control_plane.unary_grpc.connection import CallFailedError, Status
 
-# A Triton that restarts must be found again within a second; gRPC's own default backs off to two minutes.
-_CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", _INT32_MAX),
-    ("grpc.max_receive_message_length", _INT32_MAX),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_RAW_INPUT = b"\x3a"  # the field `raw_input_contents` of ModelInferRequest, as bytes of a known length
 
 
 class TritonFault(StrEnum):
@@ -89,63 +79,47 @@ class GrpcTriton:
     """The real thing. Connects at the first call, in the event loop that makes it; close it when the process ends."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
-        self._channel: grpc.aio.Channel | None = None
-        self._method: Any = None
+        """Raises AddressError."""
+        self._channel = Channel(address, _INFER)
 
     async def infer(self, call: TritonCall) -> Mapping[str, Tensor]:
         """The server's own timeout only looks twice a second, so the client's runs beside it. Raises TritonError."""
-        channel = self._channel or self._open()
-        if channel.get_state() is not grpc.ChannelConnectivity.READY:
-            await _reach(channel, call.timeout_s)
         try:
-            response = await self._method(_request(call), timeout=call.timeout_s)
-        except grpc.aio.AioRpcError as error:
-            details = error.details() or error.code().name
-            raise TritonError(_fault(error), details, was_dispatched=_was_dispatched(error)) from None
-        return _tensors(response)
-
-    def _open(self) -> grpc.aio.Channel:
-        channel = self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
-        self._method = channel.unary_unary(
-            _INFER,
-            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
-            response_deserializer=service_pb2.ModelInferResponse.FromString,
-        )
-        return channel
+            answer = await self._channel.ask(_request(call), call.timeout_s)
+            return _tensors(service_pb2.ModelInferResponse.FromString(answer))
+        except CallFailedError as error:
+            raise TritonError(_fault(error), error.details, was_dispatched=_was_dispatched(error)) from None
+        except DecodeError:
+            raise TritonError(TritonFault.FAILED, "an answer that is no ModelInferResponse") from None
 
     async def close(self) -> None:
-        """Ends the connection; calls in flight are cancelled."""
-        if self._channel is not None:
-            await self._channel.close()
+        """Ends the connection; calls in flight fail."""
+        await self._channel.close()
 
 
-async def _reach(channel: grpc.aio.Channel, timeout_s: float) -> None:
-    """Waits for a connection before anything is sent, so that a server that is not there has certainly seen nothing."""
-    try:
-        async with asyncio.timeout(min(timeout_s, _CONNECT_S)):
-            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
-                if state in _NO_CONNECTION:
-                    raise TritonError(TritonFault.UNAVAILABLE, "no connection", was_dispatched=False)
-                await channel.wait_for_state_change(state)
-    except TimeoutError:
-        fault = TritonFault.UNAVAILABLE if timeout_s > _CONNECT_S else TritonFault.TOO_LATE
-        raise TritonError(fault, "no connection in time", was_dispatched=False) from None
-
-
-_NO_CONNECTION = frozenset({grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN})
-
-
-def _request(call: TritonCall) -> Any:
+def _request(call: TritonCall) -> list[bytes]:
+    """A ModelInferRequest in parts. The tensors' bytes are not copied into a message first: a picture is all there is to it."""
     request = service_pb2.ModelInferRequest(model_name=call.model, model_version=str(call.version), id=call.request_id)
     request.parameters["timeout"].int64_param = max(1, int(call.timeout_s * 1e6))
     request.parameters["priority"].uint64_param = call.priority
     for tensor in call.inputs:
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        request.raw_input_contents.append(tensor.data)
     for name in call.outputs:
         request.outputs.add(name=name)
-    return request
+    parts: list[bytes] = [request.SerializeToString()]
+    for tensor in call.inputs:
+        parts += (_RAW_INPUT + _varint(len(tensor.data)), tensor.data)
+    return parts
+
+
+def _varint(number: int) -> bytes:
+    """Protobuf's: seven bits a byte, the lowest first, the high bit set on all but the last."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def _tensors(response: Any) -> dict[str, Tensor]:
@@ -157,34 +131,32 @@ def _tensors(response: Any) -> dict[str, Tensor]:
 
 
 _FAULTS = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: TritonFault.TOO_LATE,
-    grpc.StatusCode.NOT_FOUND: TritonFault.NOT_LOADED,
-    grpc.StatusCode.INVALID_ARGUMENT: TritonFault.BAD_REQUEST,
-    grpc.StatusCode.CANCELLED: TritonFault.UNAVAILABLE,
+    Status.DEADLINE_EXCEEDED: TritonFault.TOO_LATE,
+    Status.NOT_FOUND: TritonFault.NOT_LOADED,
+    Status.INVALID_ARGUMENT: TritonFault.BAD_REQUEST,
+    Status.CANCELLED: TritonFault.UNAVAILABLE,
 }
 
 
-def _fault(error: grpc.aio.AioRpcError) -> TritonFault:
+def _fault(error: CallFailedError) -> TritonFault:
     """Triton says UNAVAILABLE for three different things, told apart by its text only (its scheduler_utils.cc)."""
-    code, details = error.code(), error.details() or ""
-    if code is not grpc.StatusCode.UNAVAILABLE:
-        return _FAULTS.get(code, TritonFault.FAILED)
-    if "maximum queue size" in details:
+    if error.status is not Status.UNAVAILABLE:
+        return _FAULTS.get(error.status, TritonFault.FAILED)
+    if "maximum queue size" in error.details:
         return TritonFault.QUEUE_FULL
-    if "timeout expired" in details.lower():
+    if "timeout expired" in error.details.lower():
         return TritonFault.TOO_LATE
     return TritonFault.UNAVAILABLE
 
 
-# What is said when no connection was there to send on, and by a Triton that takes no more requests while it stops. Everything
-# else that ends a call (a reset, a closed socket, a GOAWAY) may come after the request had arrived.
-_NEVER_SENT = "failed to connect to all addresses"
-_NOT_TAKEN = "has stopped accepting"
+_NOT_TAKEN = "has stopped accepting"  # said by a Triton that takes no more requests while it stops
 
 
-def _was_dispatched(error: grpc.aio.AioRpcError) -> bool:
-    """gRPC's core resends by itself what never left; what it then still cannot send fails with `_NEVER_SENT`."""
-    code, details = error.code(), error.details() or ""
-    if code is grpc.StatusCode.NOT_FOUND:
+def _was_dispatched(error: CallFailedError) -> bool:
+    """A call that the connection knows was not seen, a model that is not there, a server that takes no more: not dispatched.
+
+    Whatever else ends a call (a reset, a closed connection) may come after the request had arrived.
+    """
+    if not error.was_sent or error.status is Status.NOT_FOUND:
         return False
-    return not (code is grpc.StatusCode.UNAVAILABLE and (details.startswith(_NEVER_SENT) or _NOT_TAKEN in details))
+    return not (error.status is Status.UNAVAILABLE and _NOT_TAKEN in error.details)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from billing.tiers import Tier
 from control_plane.metrics import MULTIPROC_DIR
-from control_plane.settings import Settings
+from control_plane.settings import Settings, SettingsError
 from control_plane.usage.event import UsageStatus
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
@@ -57,6 +57,13 @@ async def test_an_image_and_an_instruction_become_a_safe_metered_recorded_motion
     assert body["request_id"] == f"inf_{event.request_id.hex}"
     assert (event.status, event.policy, event.instruction) == (UsageStatus.SUCCESS, "tabletop", "pick up red cube")
     assert event.action == body["action"]["chunk"]
+
+
+async def test_a_triton_address_that_is_none_stops_the_start(environment: dict[str, str]) -> None:
+    settings = settings_of({**environment, "VLA_TRITON_URL": "triton:8001, http://other:8001"})
+    with pytest.raises(SettingsError, match="VLA_TRITON_URL: 'http://other:8001' is not host:port"):
+        async with running(settings):
+            pass
 
 
 async def test_the_same_observation_gives_the_same_motion_on_every_wire(settings: Settings) -> None:

@@ -151,7 +151,7 @@ async def test_an_event_redis_took_without_saying_so_is_still_one_row(
     event = make_event(customer_id)
     async with proxy_to(clean_redis_url) as proxy:
         half_deaf = create_redis(proxy.url, timeout_s=0.5)
-        await half_deaf.ping()
+        await half_deaf.eval("return 1", 0)  # opens the connection that events go out on
         proxy.drops_replies = True
         await Journal(redis=half_deaf, spool=spool, recent=Recent(), metrics=metrics, log=log).record(event)
         await half_deaf.aclose()

@@ -1,0 +1,111 @@
+"""One connection to Redis that many callers share: commands go out in the order they come, replies come back in that order.
+
+For the two round trips of every request: a connection of a pool's own per caller, taken, written, awaited and given back, cost
+redis-py three times as much CPU. redis-py still connects (password, database, TLS) and says what an error reply means. Knows no
+command; nothing that blocks in Redis may be asked here, because all wait behind it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Command = tuple[Any, ...]
+
+_NOT_YET = object()
+
+
+class _Asked:
+    __slots__ = ("answer", "count", "replies", "until_s")
+
+    def __init__(self, answer: "asyncio.Future[list[Any]]", count: int, until_s: float) -> None:
+        self.answer = answer
+        self.count = count
+        self.replies: list[Any] = []
+        self.until_s = until_s
+
+
+class Line(asyncio.Protocol):
+    """`connection` is connected and nobody else's. Ends at the first sign of trouble: who waits then is told, and asks anew."""
+
+    def __init__(self, connection: AbstractConnection, *, timeout_s: float, error_of: Callable[[str], Exception]) -> None:
+        """`error_of` makes an exception of an error reply's text."""
+        self.is_open = True
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of, notEnoughData=_NOT_YET)
+        self._asked: deque[_Asked] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        writer: Any = connection._writer  # there is no public way to its transport
+        self._transport = cast(asyncio.Transport, writer.transport)
+        self._transport.set_protocol(self)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """One reply a command, errors that Redis answered with included. Raises ConnectionError, TimeoutError of redis-py."""
+        if not self.is_open:
+            raise RedisConnectionError("The connection has ended.")
+        answer: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._asked.append(_Asked(answer, len(commands), self._loop.time() + self._timeout_s))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_s, self._look_at_the_clock)
+        self._transport.writelines(self._connection.pack_commands(commands))
+        replies = await answer
+        for reply in replies:
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):  # as LOADING: it does not answer yet
+                raise reply
+        return replies
+
+    def close(self) -> None:
+        """Ends it; whoever waits is told so."""
+        self._end(RedisConnectionError("The connection was closed."))
+
+    def data_received(self, data: bytes) -> None:
+        """Hands replies out in order."""
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _NOT_YET:
+                if not isinstance(reply, hiredis.PushNotification):
+                    self._take(reply)
+        except (InvalidResponse, IndexError) as error:
+            self._end(RedisConnectionError(f"Redis broke its protocol: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever waits is told: their commands may or may not have run."""
+        self._end(RedisConnectionError(f"Connection lost: {exc}" if exc else "Connection closed by server."))
+
+    def _take(self, reply: object) -> None:
+        asked = self._asked[0]
+        asked.replies.append(reply)
+        if len(asked.replies) == asked.count:
+            self._asked.popleft()
+            if not asked.answer.done():
+                asked.answer.set_result(asked.replies)
+
+    def _look_at_the_clock(self) -> None:
+        """One timer for all: the first to have asked is the first to be late."""
+        self._timer = None
+        if not self._asked:
+            return
+        left_s = self._asked[0].until_s - self._loop.time()
+        if left_s <= 0:
+            self._end(RedisTimeoutError("Timeout reading from Redis."))
+        else:
+            self._timer = self._loop.call_later(left_s, self._look_at_the_clock)
+
+    def _end(self, error: Exception) -> None:
+        self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._asked:
+            answer = self._asked.popleft().answer
+            if not answer.done():
+                answer.set_exception(error)
+        self._transport.abort()
+        self._connection._close()  # type: ignore[no-untyped-call] # `disconnect` would wait for a stream that is ours now

@@ -1,0 +1,100 @@
+"""Reaching a server: addresses, one try for all who wait, and servers that accept and say nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from control_plane.unary_grpc.channel import AddressError, Channel, host_and_port
+from control_plane.unary_grpc.connection import CallFailedError, Status
+from tests.conftest import free_port
+from tests.control_plane.unary_grpc.peer import PATH, Peer, channel_to
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("triton:8001", ("triton", 8001)),
+        ("10.0.0.7:8001", ("10.0.0.7", 8001)),
+        ("[::1]:8001", ("::1", 8001)),
+    ],
+)
+def test_an_address_is_host_and_port(address: str, parts: tuple[str, int]) -> None:
+    assert host_and_port(address) == parts
+
+
+@pytest.mark.parametrize(
+    "address", ["", "triton", "triton:", ":8001", "triton:http", "triton:70000", "http://t:1", "me@t:1", "t:1/x"]
+)
+def test_anything_else_is_refused(address: str) -> None:
+    with pytest.raises(AddressError, match="is not host:port"):
+        host_and_port(address)
+
+
+@asynccontextmanager
+async def server_that_says(words: bytes) -> AsyncIterator[tuple[Channel, list[object]]]:
+    """A channel to something that accepts, says `words` and nothing more, and the connections it has seen."""
+    seen: list[object] = []
+    is_over = asyncio.Event()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer)
+        writer.write(words)
+        await is_over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    channel = Channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", PATH)
+    try:
+        yield channel, seen
+    finally:
+        await channel.close()
+        is_over.set()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_all_who_wait_share_one_try() -> None:
+    async with server_that_says(b"") as (channel, seen):
+        outcomes = await asyncio.gather(*(channel.ask([b"x"], 5.0) for _ in range(5)), return_exceptions=True)
+    assert len(seen) == 1
+    assert [(type(error), getattr(error, "status", None), getattr(error, "was_sent", None)) for error in outcomes] == [
+        (CallFailedError, Status.UNAVAILABLE, False)
+    ] * 5
+
+
+async def test_who_has_less_time_than_a_connection_takes_is_late() -> None:
+    async with server_that_says(b"") as (channel, _):
+        with pytest.raises(CallFailedError) as caught:
+            await channel.ask([b"x"], 0.02)
+    assert (caught.value.status, caught.value.was_sent) == (Status.DEADLINE_EXCEEDED, False)
+
+
+async def test_a_server_that_speaks_something_else_has_seen_nothing() -> None:
+    async with server_that_says(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") as (channel, _):
+        with pytest.raises(CallFailedError) as caught:
+            await channel.ask([b"x"], 5.0)
+    assert (caught.value.status, caught.value.was_sent) == (Status.UNAVAILABLE, False)
+
+
+async def test_nobody_listening_is_said_at_once() -> None:
+    channel = Channel(f"127.0.0.1:{free_port().number}", PATH)
+    with pytest.raises(CallFailedError, match="no connection") as caught:
+        await channel.ask([b"x"], 5.0)
+    assert not caught.value.was_sent
+
+
+async def test_one_who_gives_up_does_not_take_the_connection_from_the_others() -> None:
+    async def behave(peer: Peer) -> None:
+        while True:
+            stream, _, message = await peer.asked()
+            peer.answer(stream, message)
+
+    async with channel_to(behave) as channel:
+        first = asyncio.create_task(channel.ask([b"a"], 5.0))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(channel.ask([b"b"], 5.0))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == b"b"
