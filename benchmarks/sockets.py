@@ -1,8 +1,9 @@
 """What the WebSocket doors give: a robot's steady rate, many robots, CPU per request, connection reuse, and batching.
 
-Real servers, one run. The openpi door is asked with raw 224×224 frames, packed once, so that the generator costs little.
-Batching is measured with a policy that takes 20 ms for a batch of any size, beside a server that runs requests one after
-another, as openpi's does, with the same 20 ms; the figure is the ratio of the two. Called by `python -m benchmarks`.
+Real servers, one run. The openpi door is asked with raw 224×224 frames, packed once, so that the generator costs little, for the
+shipped policy, which wants them at 128×128, and for one that takes them as they are. Batching is measured with a policy that
+takes 20 ms for a batch of any size, beside a server that runs requests one after another, as openpi's does, with the same 20 ms;
+the figure is the ratio of the two. Called by `python -m benchmarks`.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from benchmarks.cpu import Meter
 from benchmarks.http_client import Connection, Reply, post
 from benchmarks.open_loop import saturate
 from benchmarks.stack import ROOT, Stack, free_ports, running_stack
-from benchmarks.twenty_ms import CLIENTS, FORWARD_S, POLICY, write_repository
+from benchmarks.still_policies import AT_ONCE, CLIENTS, FORWARD_S, POLICY, write_repository
 from control_plane.protocols.numpy_msgpack import encode
 
 RATE_HZ = 50.0
@@ -63,8 +64,11 @@ def main(durations: Durations) -> dict[str, Any]:
             found["bare"] = asyncio.run(_beside_bare(stack, bare, durations))
         repository = write_repository(Path(folder) / "repository", shipped=ROOT / "model_repository" / "tabletop")
         settings = {"VLA_MODEL_REPOSITORY": str(repository), "VLA_DEFAULT_POLICY": POLICY}
-        with running_stack(Path(folder) / "state-20-ms", **settings) as stack, _one_at_a_time(forward_s=FORWARD_S) as other:
-            found["batching"] = asyncio.run(_batching(stack, other.port, durations))
+        with running_stack(Path(folder) / "state-still", **settings) as stack:
+            with _one_at_a_time(forward_s=0.0) as bare:
+                found["at_once"] = asyncio.run(_beside_bare(stack, bare, durations, model=AT_ONCE))
+            with _one_at_a_time(forward_s=FORWARD_S) as other:
+                found["batching"] = asyncio.run(_batching(stack, other.port, durations))
         return found
 
 
@@ -83,8 +87,8 @@ def _frame(side: int) -> bytes:
     return encode({"observation/image": pixels, "prompt": INSTRUCTION})
 
 
-def _url(stack: Stack) -> str:
-    return f"ws://{stack.host}:{stack.port}/openpi/policy"
+def _url(stack: Stack, model: str | None = None) -> str:
+    return f"ws://{stack.host}:{stack.port}/openpi/policy" + ("" if model is None else f"?model={model}")
 
 
 async def _robot(stack: AsyncExitStack, url: str, key: str | None) -> ClientConnection:
@@ -248,7 +252,7 @@ def _wait_for(port: int) -> None:
         time.sleep(0.05)
 
 
-async def _beside_bare(stack: Stack, bare: _Other, durations: Durations) -> dict[str, Any]:
+async def _beside_bare(stack: Stack, bare: _Other, durations: Durations, *, model: str | None = None) -> dict[str, Any]:
     """CPU per request beside a server with no key, limit, policy or guard, by turns: a slow machine slows both.
 
     What the door would cost on a machine at rest is the ratio times what such a server costs there (DESIGN §9: 0.09–0.14 ms).
@@ -257,7 +261,10 @@ async def _beside_bare(stack: Stack, bare: _Other, durations: Durations) -> dict
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(3):
-        for found, url, key, pids in ((theirs, bare.url, None, {"api": [bare.pid]}), (ours, _url(stack), stack.key, stack.pids)):
+        for found, url, key, pids in (
+            (theirs, bare.url, None, {"api": [bare.pid]}),
+            (ours, _url(stack, model), stack.key, stack.pids),
+        ):
             row = await _rate(url, key, frame, durations, pids)
             found.append(row["cpu_ms_per_request"]["api"])
     ratio = float(np.median(np.array(ours) / np.array(theirs)))
@@ -316,11 +323,16 @@ def tables(found: dict[str, Any]) -> list[Table]:
     for name in ("one_after_another", "ours"):
         for row in batching[name]:
             batches.add_row(name.replace("_", " "), *_texts(row, "requests_per_s", "p50_ms", "p99_ms"))
-    return [rate, robots, _bare_table(found["bare"]), kept, batches]
+    shipped = _bare_table(found["bare"], "the shipped policy, which takes 128×128")
+    at_once = _bare_table(found["at_once"], "a policy that takes 224×224, as openpi's do")
+    return [rate, robots, shipped, at_once, kept, batches]
 
 
-def _bare_table(found: dict[str, Any]) -> Table:
-    title = f"8 robots, CPU ms per request: {found['ratio']} × a bare server, {found['at_rest_ms']} ms at rest (budget 1.0)"
+def _bare_table(found: dict[str, Any], policy: str) -> Table:
+    title = (
+        f"8 robots, raw 224×224, {policy}: CPU ms per request {found['ratio']} × a bare server, "
+        f"{found['at_rest_ms']} ms at rest (budget 1.0)"
+    )
     table = _table(title, "server", "first", "second", "third")
     for name, row in (("bare", found["bare_cpu_ms"]), ("ours", found["our_cpu_ms"])):
         table.add_row(name, *(str(value) for value in row))
