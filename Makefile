@@ -106,14 +106,8 @@ demo: setup venv-export ## Watch a simulated Franka do what you say, through the
 status: ## What runs, where, and the demo key
 	@$(BIN)/vlaapi status
 
-# The exporters' tests share nothing with the others, so they run beside them. RERUNS=1 gives a failed test of the service a second try,
-# which the summary names: some of 8,000 tests on real servers meet a race that is not ours.
-test: setup venv-export tensorrt-rtx monitoring $(DOCS)/.ready ## Every test, with the real servers
-	@mkdir -p build; $(EXPORT)/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop \
-	  > build/test-export.log 2>&1 & beside=$$!; trap "kill $$beside 2>/dev/null" INT TERM; \
-	$(BIN)/python -m pytest $(if $(RERUNS),--reruns $(RERUNS)); app=$$?; \
-	wait $$beside; export=$$?; echo "· exporters and simulator (build/test-export.log):"; cat build/test-export.log; \
-	exit $$(( app ? app : export ))
+test: setup venv-export tensorrt-rtx monitoring $(DOCS)/.ready ## Every test, with the real servers (RERUNS=1: a second try for each)
+	@RERUNS=$(RERUNS) scripts/run_tests.sh $(APP) $(EXPORT)
 
 check: setup ## Format, lint, types, import directions
 	@$(BIN)/ruff format --check .

@@ -29,7 +29,7 @@ from export.parity import Agreement, ParityBroken
 from export.place import PlaceRefused, Present, naming, present
 from export.policies.adapter import CheckpointError, CheckpointOptions
 from export.precision.steps import PrecisionError
-from export.publish import publish, write_card
+from export.publish import publish, serve_variant, write_card
 from export.tensorrt.library import EngineError
 from export.triton_config.commands import config
 from export.triton_config.config import ConfigContradiction
@@ -143,6 +143,19 @@ def verify_bundle(
             _show(verify(folder))
         else:
             _verify_served(folder, triton)
+
+
+@app.command("serve")
+def serve(
+    policy: Published,
+    variant: Annotated[str, typer.Argument(help="The variant, as the model card lists it.")],
+    repository: Repository = REPOSITORY,
+) -> None:
+    """Choose which variant of a bundle Triton runs (a plan, say), once it is proven on this machine."""
+    with one_line_refusals():
+        folder = _published(repository, policy)
+        _show(serve_variant(folder, variant))
+    console.print(f"{folder} is now served by {variant}; a running service takes it up at its next start", markup=False)
 
 
 @app.command("card")

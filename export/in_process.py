@@ -19,6 +19,8 @@ from export.parity import Arrays
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]  # indices of examples
 BACKEND = Path(__file__).parent / "python_backend"
+# A plan that Triton runs itself is proven by our own runner: the same file, on the same GPU.
+_PROVEN_BY = {"tensorrt_plan": "tensorrt_engine"}
 # Files that a runner loads from its own folder; they are served beside it.
 _PARTS = {"openvla_decode": ("openvla_steps",), "openvla_plans": ("openvla_steps", "tensorrt_engine")}
 
@@ -50,7 +52,7 @@ class RunFailed(Exception):  # noqa: N818 -- reads as what happened
 
 def runner_file(variant: Variant) -> Path:
     """Where a variant's runner stands in the source. Raises RunnerUnavailable when there is none of that name."""
-    path = BACKEND / f"{variant.runner}.py"
+    path = BACKEND / f"{_PROVEN_BY.get(variant.runner, variant.runner)}.py"
     if not path.is_file():
         raise RunnerUnavailable(f"variant {variant.name}: there is no runner {variant.runner!r} in export/python_backend")
     return path

@@ -32,7 +32,7 @@ def prove_variants(manifest: Manifest, golden: Golden, served: Path, *, proven: 
             try:
                 proofs[variant.name] = _prove(variant, manifest, golden, served)
             except (RunnerUnavailable, RunFailed):
-                if variant.name == manifest.served or variant.precision == REFERENCE_PRECISION:
+                if variant.name == manifest.served or (variant.precision == REFERENCE_PRECISION and variant.plan is None):
                     raise
                 variants.append(variant)
                 continue
@@ -60,6 +60,6 @@ def load_proofs(folder: Path) -> Proofs:
 
 
 def _prove(variant: Variant, manifest: Manifest, golden: Golden, served: Path) -> tuple[Agreement, ...]:
-    """Measured afresh: what the variant says of itself is no yardstick."""
-    unmeasured = variant.model_copy(update={"token_agreement": None})
-    return worst(agree(open_runner(runner_file(variant), served, variant), golden, manifest, unmeasured))
+    """Measured afresh: what the variant says of itself is no yardstick. What was played before a plan was built is one."""
+    judged = variant if variant.plan else variant.model_copy(update={"token_agreement": None})
+    return worst(agree(open_runner(runner_file(variant), served, variant), golden, manifest, judged))

@@ -63,10 +63,23 @@ def revise(folder: Path, change: Callable[[Path], Manifest]) -> tuple[Agreement,
         shutil.copytree(folder, fresh, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = change(fresh)
         kept = _unchanged(before, manifest, folder, fresh)
+        if manifest.served != before.served:
+            kept.discard(manifest.served)  # proven elsewhere, perhaps: what is served must run here
         proven = {name: proof for name, proof in load_proofs(fresh).items() if name in kept}
         proofs = _finish(fresh, manifest, load_golden(fresh), proven=proven)
         put(fresh, folder)
     return proofs[manifest.served]
+
+
+def serve_variant(folder: Path, name: str) -> tuple[Agreement, ...]:
+    """Has Triton run another variant of a published bundle, proven here and now; one agreement per output.
+
+    Raises ManifestError where the bundle has none of that name, and what `revise` raises; then nothing has changed.
+    """
+    names = [variant.name for variant in load_manifest(folder).variants]
+    if name not in names:
+        raise ManifestError(f"{folder}: has no variant {name!r}; it has {', '.join(names)}")
+    return revise(folder, lambda fresh: load_manifest(fresh).model_copy(update={"served": name}))
 
 
 def write_card(folder: Path) -> None:

@@ -47,7 +47,7 @@ class ModelInstruction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelAction(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes back."""
+    """What comes back. A request must name one of several `unnorm_keys`; the only one is taken unasked."""
 
     kind: str
     names: tuple[str, ...]
@@ -57,6 +57,7 @@ class ModelAction(msgspec.Struct, frozen=True, kw_only=True):
     horizon: int
     control_hz: float
     unnorm_keys: tuple[str, ...]
+    is_unnorm_key_required: bool
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,5 +138,6 @@ def model_of(manifest: Manifest, *, status: PolicyState, is_default: bool, versi
             horizon=action.horizon,
             control_hz=action.control_hz,
             unnorm_keys=action.unnorm_keys,
+            is_unnorm_key_required=len(action.unnorm_keys) > 1,
         ),
     )

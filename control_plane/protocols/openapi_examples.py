@@ -125,6 +125,7 @@ MODELS: dict[str, Any] = {
                 "horizon": 8,
                 "control_hz": 10.0,
                 "unnorm_keys": ["tabletop"],
+                "is_unnorm_key_required": False,
             },
         }
     ]

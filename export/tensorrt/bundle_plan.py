@@ -171,8 +171,6 @@ class _Task:
 
     def _parameters(self, source: Variant, built: dict[str, PlannedGraph]) -> dict[str, str]:
         several = SEVERAL.get(source.runner)
-        if self.options.is_native:
-            return {}
         if several is None:
             (graph,) = built.values()
             return {"plan": graph.file, "onnx_sha256": graph.onnx_sha256}

@@ -22,7 +22,7 @@ from tests.deploy.production_door import server_on
 
 _DOCKER = ROOT / "deploy/docker"
 DOCKERFILES = sorted(_DOCKER.glob("*.Dockerfile"))
-SCRIPTS = sorted([*(ROOT / "deploy").rglob("*.sh"), ROOT / "scripts/vlaapi", ROOT / ".ci/run"])
+SCRIPTS = sorted([*(ROOT / "deploy").rglob("*.sh"), ROOT / "scripts/vlaapi", ROOT / "scripts/run_tests.sh", ROOT / ".ci/run"])
 _COPY = re.compile(r"^COPY (?:--chmod=\d+ )?(?!--from)(.+) (\S+)$", re.M)
 
 

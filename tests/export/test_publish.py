@@ -11,11 +11,13 @@ import pytest
 
 from export.bundle import BundleChanged, hashes, refuse_changes
 from export.contract.manifest import Manifest, ManifestError, load_manifest
+from export.contract.runtime import Plan, PlannedGraph, ShapeRange
 from export.golden import GoldenUnfit, load_golden
+from export.in_process import RunnerUnavailable
 from export.parity import ParityBroken
 from export.place import PlaceRefused
 from export.proof import load_proofs
-from export.publish import publish, revise
+from export.publish import publish, revise, serve_variant
 from export.verify import verify
 from tests.export.tiny_policy import Fault, TinyPolicy
 
@@ -187,3 +189,53 @@ def test_a_revision_never_makes_a_damaged_bundle_valid(name: str, made: Path, tm
     with pytest.raises(BundleChanged, match=f"changed since export: {name}"):
         revise(folder, never)
     assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_another_variant_is_served_and_the_first_one_again(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made / "tiny", tmp_path / "inner" / "tiny"))
+    first = (folder / "config.pbtxt").read_text()
+    tokens = next(one for one in serve_variant(folder, "onnx-cpu-bf16") if one.tensor == "tokens")
+    assert 0.9 < (tokens.share or 0.0) < 1.0
+    assert load_manifest(folder).served == "onnx-cpu-bf16"
+    assert 'value { string_value: "low.onnx" }' in " ".join((folder / "config.pbtxt").read_text().split())
+    assert "| `onnx-cpu-bf16` | bf16 | onnx_graph, `low.onnx` | " in (folder / "MODEL_CARD.md").read_text()
+    serve_variant(folder, "onnx-cpu-fp32")
+    assert (folder / "config.pbtxt").read_text() == first
+    assert all(one.is_close for one in verify(folder))
+
+
+def test_a_plan_that_falls_behind_what_was_played_before_it_was_built_is_refused(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made / "tiny", tmp_path / "inner" / "tiny"))
+    before, shape = hashes(folder), ShapeRange(min=(1,), opt=(1,), max=(16,))
+    graph = PlannedGraph(
+        file="low.onnx", profiles=({"unnorm_index": shape},), onnx_sha256="a" * 64, bytes=1, precision_layers={"bf16": 1}
+    )
+    plan = Plan(flavour="tensorrt", version="11.1.0.106", gpu="NVIDIA H200", compute_capability="9.0", graphs=(graph,))
+
+    def add(fresh: Path) -> Manifest:
+        manifest = load_manifest(fresh)
+        planned = manifest.variants[1].model_copy(update={"name": "planned", "plan": plan, "token_agreement": 1.0})
+        return manifest.model_copy(update={"variants": (*manifest.variants, planned)})
+
+    with pytest.raises(ParityBroken, match=r"tokens: 9\d\.\d\d% equal, needed 98\.00%"):
+        revise(folder, add)
+    assert hashes(folder) == before
+
+
+def test_what_is_served_is_proven_here_and_not_believed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(made / "tiny", tmp_path / "inner" / "tiny"))
+    before = hashes(folder)
+    assert "onnx-cpu-bf16" in load_proofs(folder)
+
+    def unavailable(*_: object) -> None:
+        raise RunnerUnavailable("variant onnx-cpu-bf16 does not run here")
+
+    monkeypatch.setattr("export.proof.open_runner", unavailable)
+    with pytest.raises(RunnerUnavailable):
+        serve_variant(folder, "onnx-cpu-bf16")
+    assert hashes(folder) == before
+
+
+def test_a_variant_that_is_not_there_is_named_with_those_that_are(made: Path) -> None:
+    with pytest.raises(ManifestError, match="has no variant 'onnx-cuda'; it has onnx-cpu-fp32, onnx-cpu-bf16"):
+        serve_variant(made / "tiny", "onnx-cuda")

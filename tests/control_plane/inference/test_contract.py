@@ -10,6 +10,8 @@ from control_plane.inference.contract import WORDLESS_MAX_CHARS, Contract
 from control_plane.inference.observation import Inquiry
 from control_plane.policies.catalogue import Catalogue, ServedPolicy, load_catalogue
 from control_plane.policies.offer import Offer
+from control_plane.policies.readiness import PolicyState
+from control_plane.policies.routes import model_of
 from control_plane.policies.standing import Standing
 from export.contract.facts import Camera, ResizeRule, State
 from export.contract.manifest import Manifest
@@ -142,3 +144,14 @@ def test_one_of_several_action_statistics_can_be_chosen() -> None:
 
 def test_a_missing_state_says_what_the_model_needs() -> None:
     assert "a (rad), b (m)" in refusal(contract(NEEDS_STATE), inquiry()).message
+
+
+def test_the_list_of_models_says_whether_a_key_must_be_named() -> None:
+    def is_said_of(policy: ServedPolicy) -> bool:
+        listed = model_of(policy.manifest, status=PolicyState.READY, is_default=True, versions=(1,))
+        return listed.action.is_unnorm_key_required
+
+    assert contract(SHIPPED).check(inquiry(), principal())
+    assert not is_said_of(SHIPPED)
+    assert refusal(contract(TWO_KEYS), inquiry()).param == "unnorm_key"
+    assert is_said_of(TWO_KEYS)

@@ -1,5 +1,6 @@
 """The runner of OpenVLA's plans decodes as the ONNX one does, on a GPU that is only memory; real plans enter the bundle whole."""
 
+import ctypes
 import hashlib
 import json
 import shutil
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import version_folder
+from export.bundle import hashes, version_folder
 from export.contract.manifest import Manifest, load_manifest
+from export.contract.runtime import Plan, PlannedGraph, Variant
 from export.golden import load_golden
-from export.in_process import BACKEND, Runner, answers, groups, open_runner, runner_file
+from export.in_process import BACKEND, Runner, RunnerUnavailable, answers, groups, open_runner, runner_file
+from export.publish import revise, serve_variant
 from export.python_backend.tensorrt_engine import Gpu
 from export.tensorrt.bundle_plan import add_plans
 from export.tensorrt.library import EngineError, Flavour
@@ -45,29 +48,49 @@ def planned(repository: Path, tmp_path: Path, cuda: FakeCuda, monkeypatch: pytes
 
     def opened(name: str, *, batch: int = 4, axes: dict[str, Range] | None = None, **more: str) -> Runner:
         manifest = load_manifest(repository / name)
-        variant, served = reference_variant(manifest), version_folder(repository / name, manifest)
-        cases = {} if axes else SEVERAL[variant.runner].cases(variant, _spoken(manifest))
-        parameters = variant.parameters | more
-        for file in GRAPHS:
-            ranges = {"batch": Range(min=1, opt=1, max=batch)} | (axes or {})
-            plan = plan_of(served / file, profiles(served / file, Axes(ranges=ranges, cases=cases.get(file, ()))))
-            stem = file.removesuffix(".onnx")
-            (tmp_path / f"{stem}.plan").write_bytes(plan)
-            facts = {"flavour": "tensorrt", "version": FakeTensorRt.__version__, "gpu": H200.name, "compute_capability": "9.0"}
-            hashes = {"onnx_sha256": "a" * 64, "plan_sha256": hashlib.sha256(plan).hexdigest(), "name": name}
-            (tmp_path / f"{stem}.plan.json").write_text(json.dumps(facts | hashes))
-            parameters[f"{stem}.plan"], parameters[f"{stem}.onnx_sha256"] = f"{stem}.plan", "a" * 64
-        variant = variant.model_copy(update={"runner": "openvla_plans", "parameters": parameters})
-        monkeypatch.setattr("ctypes.CDLL", _Driver)
+        variant = _planned(manifest, version_folder(repository / name, manifest), tmp_path, batch=batch, axes=axes)
+        variant = variant.model_copy(update={"parameters": variant.parameters | more})
+        _plug_in(monkeypatch)
         return open_runner(BACKEND / "openvla_plans.py", tmp_path, variant)
 
     return opened
 
 
+def _planned(manifest: Manifest, served: Path, out: Path, *, batch: int, axes: dict[str, Range] | None = None) -> Variant:
+    """Plans that the fake TensorRT opens, written into `out`, and their variant."""
+    variant = reference_variant(manifest)
+    cases = {} if axes else SEVERAL[variant.runner].cases(variant, _spoken(manifest))
+    parameters, graphs = dict(variant.parameters), []
+    for file in GRAPHS:
+        ranges = {"batch": Range(min=1, opt=1, max=batch)} | (axes or {})
+        shapes = profiles(served / file, Axes(ranges=ranges, cases=cases.get(file, ())))
+        plan, stem = plan_of(served / file, shapes), file.removesuffix(".onnx")
+        (out / f"{stem}.plan").write_bytes(plan)
+        facts = {"flavour": "tensorrt", "version": FakeTensorRt.__version__, "gpu": H200.name, "compute_capability": "9.0"}
+        digests = {"onnx_sha256": "a" * 64, "plan_sha256": hashlib.sha256(plan).hexdigest(), "name": manifest.policy}
+        (out / f"{stem}.plan.json").write_text(json.dumps(facts | digests))
+        parameters |= {f"{stem}.plan": f"{stem}.plan", f"{stem}.onnx_sha256": "a" * 64}
+        graphs.append(
+            PlannedGraph(file=f"{stem}.plan", profiles=shapes, onnx_sha256="a" * 64, bytes=len(plan), precision_layers={})
+        )
+    return Variant(
+        name="tensorrt-fp32-sm90",
+        precision="fp32",
+        runner="openvla_plans",
+        files=tuple(f"{graph.file}{suffix}" for graph in graphs for suffix in ("", ".json")),
+        parameters=parameters,
+        plan=Plan.model_validate(facts | {"graphs": tuple(graphs)}),
+    )
+
+
+def _plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the machine has an H200."""
+    real = ctypes.CDLL
+    monkeypatch.setattr("ctypes.CDLL", lambda name, **more: _Driver() if name == "libcuda.so.1" else real(name, **more))
+
+
 class _Driver:
     """`libcuda.so.1` of a machine with one H200."""
-
-    def __init__(self, _name: str) -> None: ...
 
     def cuInit(self, _flags: int) -> int:  # noqa: N802 -- CUDA's names
         return 0
@@ -157,6 +180,35 @@ def test_real_plans_enter_the_bundle_as_one_variant_that_keeps_proving(repositor
     assert verify(bundle)[0].is_close
     facts = json.loads((version_folder(bundle, manifest) / "continue.fp16.sm89.plan.json").read_text())
     assert (facts["name"], facts["onnx_sha256"]) == ("tiny", step.onnx_sha256)
+
+
+def test_plans_are_served_once_they_are_proven_on_their_gpu(
+    repository: Path, tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = _copy_of(repository / "odd", tmp_path)
+    graphs = version_folder(repository / "odd", load_manifest(bundle))
+
+    def change(fresh: Path) -> Manifest:
+        manifest = load_manifest(fresh)
+        planned = _planned(manifest, graphs, version_folder(fresh, manifest), batch=64)
+        return manifest.model_copy(update={"variants": (*manifest.variants, planned)})
+
+    revise(bundle, change)
+    before = hashes(bundle)
+    with pytest.raises(RunnerUnavailable, match="no NVIDIA GPU is visible here"):
+        serve_variant(bundle, "tensorrt-fp32-sm90")
+    assert hashes(bundle) == before
+
+    _plug_in(monkeypatch)
+    tokens = next(one for one in serve_variant(bundle, "tensorrt-fp32-sm90") if one.tensor == "action_tokens")
+    assert (tokens.share, tokens.examples) == (1.0, 64)
+    assert (bundle / "1" / "runner.py").read_bytes() == (BACKEND / "openvla_plans.py").read_bytes()
+    assert {"openvla_steps.py", "tensorrt_engine.py"} <= {path.name for path in (bundle / "1").iterdir()}
+    config = (bundle / "config.pbtxt").read_text()
+    assert "kind: KIND_GPU" in config
+    assert "max_batch_size: 64" in config
+    assert 'key: "continue.plan"' in config
+    assert load_manifest(bundle).served == "tensorrt-fp32-sm90"
 
 
 def test_a_bundle_from_before_patches_were_told_is_exported_again(repository: Path, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from export.__main__ import app
 from export.bundle import hashes
 from export.contract.manifest import load_manifest
 from export.golden import load_golden
+from export.in_process import RunnerUnavailable
 from export.parity import Agreement
+from export.publish import serve_variant
 from export.python_backend.tensorrt_engine import Gpu, Made, why_not
 from export.tensorrt.bundle_plan import add_plans, write_plans
 from export.tensorrt.library import EngineError, Flavour
@@ -67,6 +69,9 @@ def test_tritons_own_backend_finds_each_plan_by_the_gpus_capability(bundle: Path
     # TensorRT itself cannot be installed here; what the config needs of a variant is the same.
     native = PlanOptions(precision="bf16", flavour=Flavour.RTX, capabilities=("8.9", "12.0"), is_native=True)
     added = add_plans(bundle, native, lambda *_: None)
+    # Its proof is that of our own runner, with the same file: here it is refused for want of a GPU, and for nothing else.
+    with pytest.raises(RunnerUnavailable, match="no NVIDIA GPU is visible here"):
+        serve_variant(bundle, added.variants[0].name)
     manifest = load_manifest(bundle).model_copy(update={"served": added.variants[0].name})
     text = config_of(manifest).text()
     for capability, file in (("8.9", "model.bf16.sm89.plan"), ("12.0", "model.bf16.sm120.plan")):

@@ -26,6 +26,7 @@ from export.families import open_policy
 from tests.export.lerobot_checkpoints import asked, options
 from tests.export.oracles.lerobot import act, smolvla
 from tests.export.oracles.lerobot.inputs import freeze_answers, observations, randomise, save, statistics
+from tests.export.published_smolvla import grow_vlm
 
 COUNT = 2
 STATE, ACTION = PolicyFeature(FeatureType.STATE, (14,)), PolicyFeature(FeatureType.ACTION, (14,))
@@ -36,22 +37,6 @@ ACTS: dict[str, dict[str, Any]] = {
     "ACT, resnet18, as published for ALOHA": {"vision_backbone": "resnet18"},
     "ACT, resnet34": {"vision_backbone": "resnet34"},
     "ACT, resnet50, dilated": {"vision_backbone": "resnet50", "replace_final_stride_with_dilation": True},
-}
-PUBLISHED_TEXT = {
-    "hidden_size": 960,
-    "intermediate_size": 2560,
-    "num_attention_heads": 15,
-    "num_key_value_heads": 5,
-    "head_dim": 64,
-    "num_hidden_layers": 32,
-}
-PUBLISHED_VISION = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "patch_size": 16,
-    "image_size": 512,
 }
 PUBLISHED: dict[str, Any] = {"num_vlm_layers": 16, "num_expert_layers": 0, "expert_width_multiplier": 0.75}
 TINY: dict[str, Any] = {"resize_imgs_with_padding": (64, 64), "num_vlm_layers": 4}
@@ -74,7 +59,7 @@ def main() -> None:
             folder = Path(scratch) / f"smolvla{index}"
             smolvla.write_vlm(folder / "vlm")
             if is_published:
-                _grow(folder / "vlm" / "config.json")
+                grow_vlm(folder / "vlm" / "config.json")
             config = SmolVLAConfig(**INPUTS, **changes, vlm_model_name=str(folder / "vlm"), load_vlm_weights=False, device="cpu")
             _compare(name, "smolvla", SmolVLAPolicy(config), make_smolvla_pre_post_processors, folder)
 
@@ -108,14 +93,6 @@ def _compare(name: str, family: str, policy: Any, pipelines: Any, folder: Path) 
     difference = float(np.abs(found.numpy() - expected).max())
     print(f"{name}: {size / 1e6:.1f} M parameters, differs by {difference:.1e} of {np.abs(expected).max():.1f}", flush=True)
     print(f"  theirs {theirs_s:.1f} s (each chunk twice, one by one), ours {ours_s:.1f} s (all at once)", flush=True)
-
-
-def _grow(path: Path) -> None:
-    """The published model's sizes in place of the fixture's; the vocabulary stays small."""
-    found = json.loads(path.read_text())
-    found["text_config"].update(PUBLISHED_TEXT, vocab_size=49280)
-    found["vision_config"].update(PUBLISHED_VISION)
-    path.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
