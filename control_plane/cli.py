@@ -7,7 +7,7 @@ on stderr that names the field: exit status 2 when the person must change someth
 import getpass
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -29,6 +29,7 @@ from control_plane.invoices.plan_commands import add_to as add_plan_commands
 from control_plane.invoices.seller import Seller, load_seller
 from control_plane.keys.commands import commands as keys
 from control_plane.keys.verbs import Stores
+from control_plane.local_service import service, store_settings
 from control_plane.mail.commands import commands as mails
 from control_plane.mail.letters import Letterhead, letterhead_of
 from control_plane.operators.commands import audit_commands as audit
@@ -37,44 +38,30 @@ from control_plane.policies.commands import policies, replicas
 from control_plane.rebuild.commands import create_commands as create_redis_commands
 from control_plane.redis import create_redis
 from control_plane.revenue.commands import create_billing_commands, create_revenue_commands
-from control_plane.settings import SettingsError, StoreSettings, load_settings, load_store_settings, variable
+from control_plane.settings import SettingsError, StoreSettings, load_settings, variable
 from control_plane.signups.commands import create_signup_commands
 from control_plane.usage.commands import create_commands as create_usage_commands
 from control_plane.webhooks.commands import commands as webhooks
 
-ROOT = Path(__file__).resolve().parent.parent
-STATE_DIR = variable("state_dir")
-
-# Whoever sets one of these speaks of a service of their own: nothing is then taken from a local one. A pepper of the one with a
-# database of the other would make keys that nobody accepts.
-_STORES = tuple(variable(name) for name in ("database_url", "redis_url", "key_pepper"))
-
 
 def _database_url() -> str:
-    return str(_store_settings(os.environ).database_url)
+    return str(store_settings(os.environ).database_url)
 
 
 def _redis_url() -> str:
-    return str(_store_settings(os.environ).redis_url)
+    return str(store_settings(os.environ).redis_url)
 
 
 def _objects_url() -> str | None:
-    url = _store_settings(os.environ).object_store_url
+    url = store_settings(os.environ).object_store_url
     return None if url is None else url.get_secret_value()
 
 
 def backup_places() -> Places:
     """Where backups come from and go to. Raises SettingsError naming what is not set."""
-    settings = _store_settings(os.environ)
-    if settings.backup_key is None or settings.backup_place is None:
-        missing = "backup_key" if settings.backup_key is None else "backup_store_url"
-        raise SettingsError(f"{variable(missing)}: is not set, and backups need it")
-    return Places(
-        database_url=str(settings.database_url),
-        objects_url=settings.backup_place.get_secret_value(),
-        key=settings.backup_key.get_secret_value().encode(),
-        programs=settings.postgres_programs,
-    )
+    settings = store_settings(os.environ)
+    objects_url, key = settings.backups
+    return Places(database_url=str(settings.database_url), objects_url=objects_url, key=key, programs=settings.postgres_programs)
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -99,7 +86,7 @@ app.add_typer(audit, name="audit")
 add_plan_commands(customers)
 app.add_typer(create_invoice_commands(lambda: _seller()), name="invoices")
 app.add_typer(webhooks, name="webhooks")
-app.add_typer(create_signup_commands(lambda: _letterhead(_store_settings(os.environ))), name="signups")
+app.add_typer(create_signup_commands(lambda: _letterhead(store_settings(os.environ))), name="signups")
 
 
 @app.callback()
@@ -113,7 +100,7 @@ def migrate() -> None:
     """Bring the database schema up to date."""
     from control_plane.migrations import upgrade  # Alembic is slow to load, and only this command needs it
 
-    settings = load_settings(_service(os.environ))
+    settings = load_settings(service(os.environ))
     with database_errors():
         upgrade(str(settings.database_url))
     typer.echo("The schema is up to date.")
@@ -132,7 +119,7 @@ def worker(
 @asynccontextmanager
 async def open_stores() -> AsyncIterator[Stores]:
     """The stores of the service that this environment, or else the one started by `make up`, describes."""
-    settings = _store_settings(os.environ)
+    settings = store_settings(os.environ)
     engine = create_engine(str(settings.database_url), pool_size=1, timeout_s=settings.database_timeout_s)
     redis = create_redis(str(settings.redis_url), timeout_s=settings.redis_timeout_s)
     try:
@@ -157,28 +144,7 @@ def _user() -> str:
 
 def _seller() -> Seller:
     given = os.environ.get(variable("seller_file"))
-    return load_seller(Path(given) if given else _store_settings(os.environ).seller_file)
-
-
-def _store_settings(environment: Mapping[str, str]) -> StoreSettings:
-    return load_store_settings(_service(environment))
-
-
-def _service(environment: Mapping[str, str]) -> Mapping[str, str]:
-    is_given = any(name in environment for name in _STORES)
-    return environment if is_given else _local_service(environment)
-
-
-def _local_service(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """What `make up` wrote for its own processes: lines of NAME=VALUE, readable by its owner only."""
-    path = Path(environment.get(STATE_DIR) or ROOT / ".vlaapi") / "env"
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise SettingsError(f"there is no service here: run `make up` first, or set {', '.join(_STORES)}") from None
-    except PermissionError:
-        raise SettingsError(f"{path} belongs to someone else: run this as the user who ran `make up`") from None
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return load_seller(Path(given) if given else store_settings(os.environ).seller_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -102,6 +102,14 @@ class StoreSettings(BaseModel):
         """Where backups go."""
         return self.backup_store_url or self.object_store_url
 
+    @property
+    def backups(self) -> tuple[str, bytes]:
+        """Where they go, and the key that seals them. Raises SettingsError naming what is not set."""
+        if self.backup_key is None or self.backup_place is None:
+            missing = "backup_key" if self.backup_key is None else "backup_store_url"
+            raise SettingsError(f"{variable(missing)}: is not set, and backups need it")
+        return self.backup_place.get_secret_value(), self.backup_key.get_secret_value().encode()
+
 
 class Settings(StoreSettings):
     """One field per thing an operator may set; units are in the names."""

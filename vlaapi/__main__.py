@@ -56,6 +56,8 @@ WORDS: dict[str, Room] = {
         module="tabletop", takes_word=False, environment=EXPORT, help="simulate, train and evaluate the shipped policy"
     ),
 }
+# What PostgreSQL starts for every file of its log is not to load all commands.
+LOG_FILES = Room(module="control_plane.log_files", takes_word=True, environment=APP, help="one file of PostgreSQL's log")
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def main() -> None:
     if not words or words[0] in {"-h", "--help"}:
         sys.stdout.write(_usage())
         return
-    room = WORDS.get(words[0])
+    room = LOG_FILES if words[0] == "backup" and words[1:2] in (["wal-push"], ["wal-fetch"]) else WORDS.get(words[0])
     if room is None:
         sys.exit(f"vlaapi: unknown command {words[0]!r}\n\n{_usage()}")
     python = _python(room)

@@ -18,10 +18,9 @@ from control_plane.backups.programs import feed, pieces_of, place_of_database, p
 from control_plane.backups.restore import RestoreRefusedError
 from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import NoSuchBackupError, Vault
-from control_plane.backups.wal import forget_before
+from control_plane.backups.wal import NO_SUCH_FILE, forget_before
 
 KEPT = 2  # of this server, and its log from the older one's beginning; another life's stay until somebody removes them
-NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
 
 
 def recovery_command(fetch: str) -> str:

@@ -11,12 +11,12 @@ from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from control_plane.backups.base_backup import NO_SUCH_FILE, base_for, make_base, recovery_command, unpack_base
+from control_plane.backups.base_backup import base_for, make_base, recovery_command, unpack_base
 from control_plane.backups.dump import Source
 from control_plane.backups.manifest import Manifest
 from control_plane.backups.places import Places
 from control_plane.backups.store import Vault
-from control_plane.backups.wal import NoSuchLogFileError, fetch, push
+from control_plane.backups.wal import NO_SUCH_FILE, NoSuchLogFileError, fetch, push
 
 _T = TypeVar("_T")
 
@@ -102,4 +102,4 @@ def _instant(text: str) -> datetime:
 def _ourselves() -> str:
     """How PostgreSQL starts us again."""
     found = shutil.which("vlaapi", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    return f"{shlex.quote(sys.executable)} -m control_plane.cli" if found is None else shlex.quote(found)
+    return f"{shlex.quote(sys.executable)} -m control_plane.log_files" if found is None else shlex.quote(found)

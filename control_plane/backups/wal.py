@@ -17,6 +17,7 @@ from control_plane.backups.sealing import DamagedBackupError, Seal, seal_of
 from control_plane.backups.store import Vault
 from control_plane.objects import NoSuchObjectError, ObjectStoreAwayError
 
+NO_SUCH_FILE = 3  # how `wal-fetch` ends when the store certainly has no such file
 _NAME = re.compile(r"[0-9A-F]{8}(\.history|[0-9A-F]{16}(\.partial|\.[0-9A-F]{8}\.backup)?)")
 _SALT_BYTES = 16
 _CONTROL_FILE = Path("global") / "pg_control"

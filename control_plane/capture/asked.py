@@ -69,11 +69,11 @@ async def ask(engine: AsyncEngine, wanted: Wanted, by: By) -> Asked:
 async def _noted(connection: AsyncConnection, id_: UUID, wanted: Wanted) -> Asked:
     query = select(data_deletions.c.id, data_deletions.c.asked_at, data_deletions.c.proof).where(_open(wanted))
     tries = (await connection.execute(query)).all()
+    at = next(row.asked_at for row in tries if row.id == id_)
     known = {prefix for row in tries for prefix in (row.proof or {}).get(_BELOW, ())}
-    below = tuple(sorted(known | set(await _prefixes(connection, wanted))))
+    below = tuple(sorted(known | set(await _prefixes(connection, wanted, at))))
     is_it = data_deletions.c.id == id_
     await connection.execute(update(data_deletions).where(is_it).values(proof={_BELOW: below}))
-    at = next(row.asked_at for row in tries if row.id == id_)
     return Asked(id=id_, wanted=wanted, at=at, since=min(row.asked_at for row in tries), below=below)
 
 
@@ -88,10 +88,13 @@ def _open(wanted: Wanted) -> ColumnElement[bool]:
     )
 
 
-async def _prefixes(connection: AsyncConnection, wanted: Wanted) -> Sequence[str]:
-    """Of the episodes that a session is in, or a request. Of everything: none, because all there is is looked at."""
+async def _prefixes(connection: AsyncConnection, wanted: Wanted, at: datetime) -> Sequence[str]:
+    """Of the episodes that a session is in, or a request. Of everything: none, because all there is is looked at.
+
+    One that began after it was asked is not meant: it would stay, and the deletion could never be proved.
+    """
     table = captured_episodes.c
-    is_it = (table.customer_id == wanted.customer_id) & (table.state != "deleted")
+    is_it = (table.customer_id == wanted.customer_id) & (table.state != "deleted") & (table.first_at <= at)
     if wanted.request_id is not None:
         of_it = select(captured_frames.c.episode_id).where(captured_frames.c.request_id == wanted.request_id)
         is_it &= table.id.in_(of_it)

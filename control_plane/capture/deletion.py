@@ -87,7 +87,7 @@ async def delete(places: Places, wanted: Wanted, *, told: Told = lambda *_: None
     if places.objects is not None:
         await _erase(places, places.objects, asked, done, told)
     await _patiently(places, lambda: forget_log(places.engine, asked, done, told))
-    await _patiently(places, lambda: _forget_letters(places.engine, wanted, done))
+    await _patiently(places, lambda: forget_letters(places.engine, wanted, done))
     proof = Proof(
         deletion=asked.id,
         episodes=done["episodes"],
@@ -156,13 +156,6 @@ async def _episodes(engine: AsyncEngine, asked: Asked) -> Sequence[Any]:
     with database_errors():
         async with engine.connect() as connection:
             return (await connection.execute(select(table.id, table.prefix).where(is_it).limit(200))).all()
-
-
-async def _forget_letters(engine: AsyncEngine, wanted: Wanted, done: Counter[str]) -> None:
-    with database_errors():
-        async with engine.begin() as connection:
-            count = await forget_letters(connection, wanted.customer_id, session=wanted.session_id, request=wanted.request_id)
-    done["log_rows"] += count
 
 
 _MEMBERS = text("""

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.capture import episodes
@@ -22,15 +22,29 @@ from control_plane.capture.tables import captured_episodes, captured_frames, cap
 from control_plane.db import database_errors
 from control_plane.objects import NoSuchObjectError, ObjectStore
 
+AT_ONCE = 5000  # frames: a longer episode loses its rows in steps, each well below the statement timeout
+_SOME_FRAMES = text("""
+DELETE FROM captured_frames WHERE request_id = ANY (ARRAY(
+    SELECT request_id FROM captured_frames WHERE episode_id = :episode LIMIT :some))
+""")
 _STRAY_SINCE = timedelta(days=1)  # how long a session may have been silent when its next part was put, at the very most
 
 
 async def erase_episode(engine: AsyncEngine, objects: ObjectStore, episode_id: UUID, prefix: str, *, because: str) -> int:
     """Every object below its prefix, whatever the rows say of them. Returns how many there were."""
+    removed = 0
     with database_errors():
         async with engine.begin() as connection:
+            if (await _hold(connection, episode_id)).frames <= AT_ONCE:
+                return await _erase(connection, objects, (episode_id, prefix), because)
+            removed += await _remove_below(objects, prefix)
+        count = AT_ONCE
+        while count == AT_ONCE:
+            async with engine.begin() as connection:
+                count = (await connection.execute(_SOME_FRAMES, {"episode": episode_id, "some": AT_ONCE})).rowcount
+        async with engine.begin() as connection:  # and what came in between
             await _hold(connection, episode_id)
-            return await _erase(connection, objects, (episode_id, prefix), because)
+            return removed + await _erase(connection, objects, (episode_id, prefix), because)
 
 
 async def _hold(connection: AsyncConnection, episode_id: UUID) -> Any:
@@ -40,11 +54,16 @@ async def _hold(connection: AsyncConnection, episode_id: UUID) -> Any:
 
 async def _erase(connection: AsyncConnection, objects: ObjectStore, episode: tuple[UUID, str], because: str) -> int:
     episode_id, prefix = episode
+    removed = await _remove_below(objects, prefix)
+    await _mark(connection, episode_id, because)
+    return removed
+
+
+async def _remove_below(objects: ObjectStore, prefix: str) -> int:
     removed = 0
     async for page in objects.pages(prefix):
         await objects.remove([found.key for found in page])
         removed += len(page)
-    await _mark(connection, episode_id, because)
     return removed
 
 

@@ -55,7 +55,7 @@ async def export(engine: AsyncEngine, objects: ObjectStore | None, customer_id: 
             await asyncio.to_thread(_make, out)
             for name, condition in (await held_of(connection)).items():
                 rows[name] = await _write(out / f"{name}.jsonl.gz", _rows(connection, name, condition, customer_id))
-            letters = await letters_of(connection, customer_id)
+            letters = [payload async for page in letters_of(connection, customer_id) for payload in page]
             days = (await connection.scalars(text(_ARCHIVED))).all()
     rows["usage_dead_letters"] = await _write(out / "usage_dead_letters.jsonl.gz", _each(map(_event, letters)))
     rows[_FROM_FILES] = await _write(out / f"{_FROM_FILES}.jsonl.gz", _archived(objects, days, customer_id))

@@ -68,7 +68,8 @@ async def _in_tables(engine: AsyncEngine, asked: Asked) -> dict[str, int]:
         async with engine.connect() as connection:
             said = await connection.scalar(select(func.count()).select_from(feedback).where(feedback_of(asked)))
             captured = await connection.scalar(episodes)
-            letters = [payload for payload in await letters_of(connection, wanted.customer_id) if event_in(payload) is None]
+            pages = letters_of(connection, wanted.customer_id)
+            letters = [payload async for page in pages for payload in page if event_in(payload) is None]
     return {
         "feedback": said or 0,
         "frames" if wanted.request_id is not None else "episodes": captured or 0,

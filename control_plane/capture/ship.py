@@ -1,7 +1,7 @@
 """The worker's side: from local files to the object store, session by session; an episode's manifest is written last.
 
 A file is removed only when every frame of it is stored, dropped for a reason that is counted, or known already; whoever is killed
-in between does the same again, and the same again changes nothing: parts are named after their file, frames after their request.
+in between does the same again, and the same again changes nothing: parts are named after their file and what of it they hold.
 What is whole in a torn file is stored, and the rest goes with it: a tail kept aside would outlive every promise of deletion.
 While the store is away files wait. What was deleted or withdrawn meanwhile is not stored. Knows no HTTP.
 """
@@ -144,7 +144,7 @@ class Shipper:
         while not await episodes.hold(connection, episode):  # ended between the two
             episode = await episodes.open_(self._engine, timed, group.session_key)
         part = await asyncio.to_thread(pack, timed)
-        key = f"{episode.prefix}part-{stem}{PART}"
+        key = f"{episode.prefix}part-{stem}-{_content(group.samples)}{PART}"
         await self._objects.put(key, part.data)
         summary = summary_of([frame_of(sample, at) for sample, at in timed], group.samples[0].words)
         await episodes.add_part(connection, episode, NewPart(key=key, part=part, summary=summary), group.samples)
@@ -177,6 +177,11 @@ def grouped(samples: Iterable[Sample]) -> list[Group]:
     for sample in samples:
         found.setdefault(session_key(sample), []).append(sample)
     return [Group(session_key=key, samples=tuple(sorted(group, key=_moment))) for key, group in found.items()]
+
+
+def _content(samples: Iterable[Sample]) -> str:
+    """Which requests these are. What is wanted of one file may be more the next time: another part, never over the first."""
+    return hashlib.sha256(b"".join(sorted(sample.request_id.bytes for sample in samples))).hexdigest()[:16]
 
 
 def _moment(sample: Sample) -> tuple[datetime, int, UUID]:

@@ -64,8 +64,8 @@ class Replay:
 
     async def step(self) -> int:
         """Moves what waits; returns how many events came from files. Raises RedisError, OSError or SpoolError: the rest waits."""
-        self._metrics.spool_events.set(await self._spool.count_waiting())
-        if not self._recent and not await self._spool.in_thread(self._segments):
+        has_files = await self._look()
+        if not self._recent and not has_files:
             return 0
         asked_at = monotonic()
         run_id = await self._answering_process()  # before sealing: else an outage would leave one small file a second
@@ -73,10 +73,18 @@ class Replay:
             await self._let_go(asked_at - WRITTEN_WITHIN_S)
         else:
             await self._add_again(run_id)
+        if not has_files:  # whatever is spooled from here on is for the next look
+            return 0
         await self._spool.seal()
         moved = sum([await self._move(path) for path in await self._spool.in_thread(self._segments)])
-        self._metrics.spool_events.set(await self._spool.count_waiting())
+        await self._look()
         return moved
+
+    async def _look(self) -> bool:
+        """Whether there is any file; one without events has to be removed too."""
+        files, events = await self._spool.waiting()
+        self._metrics.spool_events.set(events)
+        return files > 0
 
     async def _watch(self) -> None:
         is_waiting = False

@@ -55,9 +55,9 @@ class Spool:
         """Ends the segment being written, so that it can be replayed; the next append begins another."""
         await self.in_thread(self._seal)
 
-    async def count_waiting(self) -> int:
-        """Events in all segments of the folder, of living and dead processes alike. Raises SpoolError."""
-        return await self.in_thread(self._count_waiting)
+    async def waiting(self) -> tuple[int, int]:
+        """Segments in the folder and events in them, of living and dead processes alike. Raises SpoolError."""
+        return await self.in_thread(self._waiting_now)
 
     async def close(self) -> None:
         """Waits for what is being written, seals, and stops the thread."""
@@ -109,7 +109,7 @@ class Spool:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         SegmentWriter(self.folder).seal()
 
-    def _count_waiting(self) -> int:
+    def _waiting_now(self) -> tuple[int, int]:
         counted: dict[Path, tuple[int, int]] = {}
         for path in segments(self.folder):
             frames, position = self._counted.get(path, (0, 0))
@@ -117,7 +117,7 @@ class Spool:
                 more, position = count_frames(path, start_byte=position)
                 counted[path] = (frames + more, position)
         self._counted = counted
-        return sum(frames for frames, _ in counted.values())
+        return len(counted), sum(frames for frames, _ in counted.values())
 
 
 def _resolve(future: asyncio.Future[None], error: SpoolError | None) -> None:

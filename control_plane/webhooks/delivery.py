@@ -81,10 +81,14 @@ class WebhookDelivery:
 
     async def step(self) -> None:
         """Delivers what is due, some at once, so that one slow receiver does not hold up the others. Raises DatabaseAwayError."""
+        rows = await self._claim()
+        if not rows:  # every second: a client is only made for somebody, because it reads all the certificates there are
+            return
         # Proxies and .netrc of this machine's environment are not for addresses that customers choose.
         async with httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=self.pace.timeout_s) as client:
-            while rows := await self._claim():
+            while rows:
                 await asyncio.gather(*(self._deliver(client, row) for row in rows))
+                rows = await self._claim()
 
     async def _claim(self) -> list[Row[Any]]:
         with database_errors():

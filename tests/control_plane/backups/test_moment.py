@@ -15,14 +15,14 @@ import asyncpg
 import msgspec
 import pytest
 
-from control_plane.backups.base_backup import NO_SUCH_FILE, base_for, make_base, recovery_command, remove_base, unpack_base
+from control_plane.backups.base_backup import base_for, make_base, recovery_command, remove_base, unpack_base
 from control_plane.backups.base_backup_commands import instant_of
 from control_plane.backups.dump import Source
 from control_plane.backups.manifest import WAL, Kind, new_id
 from control_plane.backups.restore import RestoreRefusedError
 from control_plane.backups.sealing import DamagedBackupError
 from control_plane.backups.store import NoSuchBackupError, Vault
-from control_plane.backups.wal import LogFileError, NoSuchLogFileError, fetch, forget_before, push, server_around
+from control_plane.backups.wal import NO_SUCH_FILE, LogFileError, NoSuchLogFileError, fetch, forget_before, push, server_around
 from deploy.embedded.binaries import program
 from deploy.embedded.postgres import Archive, Cluster, postgres
 from tests.conftest import ENVIRONMENT, ROOT, free_port
@@ -32,7 +32,7 @@ from tests.control_plane.eventually import eventually
 from tests.control_plane.fake_objects import FakeObjects
 from tests.control_plane.own_servers import OwnServer
 
-COMMAND = f"{sys.executable} -m control_plane.cli backup"
+COMMAND = f"{sys.executable} -m control_plane.log_files backup"
 FETCH = recovery_command(f"{COMMAND} wal-fetch")
 NAME = "000000010000000000000003"
 
@@ -284,3 +284,16 @@ def test_only_a_file_that_is_certainly_not_there_ends_a_recovery(ended: int, tol
     """A store that is away, a wrong key, a broken installation: the server must not go live without the rest of its log."""
     command = recovery_command(f"sh -c 'exit {ended}'").replace("%f", NAME).replace("%p", "pg_wal/RECOVERYXLOG")
     assert subprocess.run(["sh", "-c", command], check=False).returncode == told
+
+
+def test_what_postgresql_starts_for_every_file_loads_little(pg_wal: Path) -> None:
+    """All commands together take a second or two of CPU, for each of thousands of files in a recovery."""
+    loaded = "import sys, control_plane.log_files; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert not {"sqlalchemy", "typer", "asyncpg", "control_plane.cli", "fastapi"} & set(done.stdout.split())
+
+    push = [sys.executable, "-m", "vlaapi", "backup", "wal-push", str(pg_wal / NAME)]
+    there = environment_of("postgresql://nobody@127.0.0.1:1/none", "https://a:b@127.0.0.1:1/none")
+    del there["VLA_BACKUP_KEY"]
+    refused = subprocess.run(push, cwd=ROOT, env=there, stderr=subprocess.PIPE, text=True, check=False)
+    assert (refused.returncode, refused.stderr) == (2, "vlaapi: VLA_BACKUP_KEY: is not set, and backups need it\n")

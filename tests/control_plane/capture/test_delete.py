@@ -10,9 +10,12 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.event import listen
 
+from control_plane.capture import erase, letters
 from control_plane.capture.asked import Wanted
 from control_plane.capture.deletion import delete
 from control_plane.capture.forget import AT_ONCE
@@ -21,9 +24,12 @@ from control_plane.capture.sample import Sample
 from control_plane.capture.tables import dataset_members, datasets
 from control_plane.db import create_engine
 from control_plane.objects import ObjectStore, ObjectStoreAwayError
+from control_plane.usage.dead_letters import DeadLetter, Reason, set_aside
+from control_plane.usage.event import encode
 from tests.control_plane.capture.conftest import House
 from tests.control_plane.capture.test_erase import logged, sweeper
 from tests.control_plane.fakes import ROOT as REPOSITORY
+from tests.control_plane.usage.making import make_event
 
 _ROWS = """
 INSERT INTO inference_logs (request_id, timestamp, customer_id, key_id, route, model, model_version, robot_type,
@@ -234,3 +240,47 @@ async def test_what_a_customer_goes_on_to_send_is_neither_deleted_nor_left(house
     proof = await delete(house.places(store), Wanted(customer_id=house.customer_id))
     assert (proof.episodes, proof.left) == (1, ())
     assert [manifest.session_id for manifest in await house.manifests()] == ["later"]
+
+
+async def test_an_episode_of_the_session_that_began_after_it_was_asked_is_neither_deleted_nor_left(
+    house: House, database_url: str
+) -> None:
+    await captured(house, database_url)
+    earlier = (await house.manifests())[0].episode
+    house.write(house.sample(5, session_id="ep-0"))
+    await house.shipper().step()
+    later = "UPDATE captured_episodes SET first_at = now() + interval '1 minute' WHERE id <> :earlier"
+    await house.execute(later, earlier=earlier)
+    proof = await delete(house.places(), Wanted(customer_id=house.customer_id, session_id="ep-0"))
+    assert (proof.episodes, proof.left) == (1, ())
+    assert earlier not in {manifest.episode for manifest in await house.manifests()}
+    assert len(await house.manifests()) == 1
+
+
+async def test_a_long_episode_and_many_letters_go_in_steps(
+    house: House, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each statement looks at some rows only, however many there are."""
+    monkeypatch.setattr(erase, "AT_ONCE", 4)
+    monkeypatch.setattr(letters, "AT_ONCE", 3)
+    house.write(*(house.sample(seed) for seed in range(11)))
+    await house.shipper().step()
+    most, events = 0, [make_event(house.customer_id if n % 2 else uuid4()) for n in range(10)]
+    connection = await asyncpg.connect(database_url)
+    try:
+        await set_aside(connection, [DeadLetter(payload=encode(one), reason=Reason.NO_PARTITION, detail="") for one in events])
+    finally:
+        await connection.close()
+
+    def look(*arguments: Any) -> None:
+        nonlocal most
+        cursor, statement = arguments[1], arguments[2]
+        if "DELETE FROM captured_frames" in statement:
+            most = max(most, cursor.rowcount)
+
+    listen(house.engine.sync_engine, "after_cursor_execute", look)
+    proof = await delete(house.places(), Wanted(customer_id=house.customer_id))
+    assert (proof.episodes, proof.objects, proof.log_rows, proof.left) == (1, 2, 5, ())
+    assert most == 4
+    assert await house.scalar("SELECT count(*) FROM captured_frames") == 0
+    assert await house.objects.find(ROOT) == []

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from control_plane.capture.part import MANIFEST, ROOT, org_of
-from control_plane.capture.sample import Shot, Terms
+from control_plane.capture.sample import Sample, Shot, Terms
 from control_plane.capture.ship import FEEDBACK_WAIT_S
 from control_plane.identity.data_policy import DataPolicy
 from control_plane.objects import ObjectStoreAwayError
@@ -140,6 +140,36 @@ async def test_what_only_feedback_would_keep_waits_for_it_and_then_goes(house: H
     assert await house.shipper(rules=rules).step() == 1
     assert house.counted("not_sampled") == 1
     assert await house.scalar("SELECT session_id FROM captured_episodes") == "praised"
+
+
+async def test_a_file_that_is_shipped_again_after_more_feedback_adds_a_part_and_keeps_the_first(house: House) -> None:
+    rules = Rules(every=0, feedback=True)
+    first, second = (house.sample(seed, kept_because=(), session_id="praised later") for seed in range(2))
+    other = house.sample(2, kept_because=(), session_id="away")
+    house.write(first, second, other)
+    (path,) = segments(house.folder)
+    long_ago = path.stat().st_mtime - FEEDBACK_WAIT_S - 1
+    os.utime(path, (long_ago, long_ago))
+    for sample in (first, other):
+        await _praise(house, sample)
+    store = FakeObjects()
+    store.fails = lambda verb, _key: verb == "put" and len(store.kept) > 0
+    with pytest.raises(ObjectStoreAwayError):
+        await house.shipper(objects=store, rules=rules).step()
+    store.fails = lambda _verb, _key: False
+    await _praise(house, second)
+    assert await house.shipper(objects=store, rules=rules).step() == 2
+    house.objects = store
+    assert {frame.request_id for frame, _ in await house.frames()} == {one.request_id for one in (first, second, other)}
+
+
+async def _praise(house: House, sample: Sample) -> None:
+    await house.execute(
+        "INSERT INTO feedback (id, customer_id, key_id, request_id, outcome) VALUES (:id, :customer, :id, :request, 'success')",
+        id=uuid4(),
+        customer=house.customer_id,
+        request=sample.request_id,
+    )
 
 
 async def test_a_torn_file_gives_what_was_whole_and_keeps_no_picture(house: House) -> None:

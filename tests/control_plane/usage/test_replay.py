@@ -4,9 +4,11 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -97,6 +99,22 @@ async def test_nothing_waits_and_nothing_happens(replay: Replay, redis: Redis) -
     assert not await redis.exists(STREAM)
 
 
+async def test_without_files_a_step_looks_into_the_folder_once(
+    replay: Replay, recent: Recent, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replay.step()
+    recent.note(b"acknowledged")
+    looks: list[object] = []
+    monkeypatch.setattr(spool, "in_thread", partial(_noted, looks, spool.in_thread))
+    assert await replay.step() == 0
+    assert len(looks) == 1
+
+
+async def _noted(looks: list[object], in_thread: Callable[..., Awaitable[Any]], work: Callable[[], Any]) -> Any:
+    looks.append(work)
+    return await in_thread(work)
+
+
 async def test_what_waits_is_counted_while_redis_is_away(spool: Spool, metrics: Metrics, log: FilteringBoundLogger) -> None:
     await spool.append(b"event")
     redis = create_redis("redis://127.0.0.1:1/0", timeout_s=0.5)
@@ -112,7 +130,7 @@ async def test_a_refusal_half_way_keeps_the_file(replay: Replay, spool: Spool, r
     await spool.append(b"event")
     with pytest.raises(RedisError):
         await replay.step()
-    assert await spool.count_waiting() == 1
+    assert (await spool.waiting())[1] == 1
     await redis.delete(STREAM)
     assert await replay.step() == 1
     assert await streamed(redis) == [b"event"]

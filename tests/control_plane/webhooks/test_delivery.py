@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -43,6 +44,12 @@ async def deliveries(office: Office, customer: CreatedCustomer) -> list[dict[str
     """As the customer sees them."""
     listed: list[dict[str, Any]] = (await asked(office, customer.key.text, "GET", "/webhook-deliveries")).json()["data"]
     return listed
+
+
+async def test_a_step_with_nothing_due_makes_no_client(deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker does one every second, and a client costs more than all its other duties together."""
+    monkeypatch.setattr(httpx, "AsyncClient", pytest.fail)
+    await deliver().step()
 
 
 async def test_a_message_arrives_signed_so_that_the_librarys_own_check_passes(office: Office, deliver: Deliver) -> None:
