@@ -95,7 +95,7 @@ def running_stack(state_dir: Path, **settings: str) -> Iterator[Stack]:
             host="127.0.0.1",
             port=int(environment["VLA_PORT"]),
             triton=f"127.0.0.1:{environment['VLA_TRITON_GRPC_PORT']}",
-            key=_customer(environment),
+            key=new_customer(environment),
         )
     finally:
         vlaapi("down", environment=environment)
@@ -128,7 +128,8 @@ def free_block(count: int) -> int:
     raise RuntimeError(f"there are no {count} free ports in a row")
 
 
-def _customer(environment: dict[str, str]) -> str:
+def new_customer(environment: dict[str, str], *, email: str = "load@example.com") -> str:
+    """The key of a new customer whom no limit stops."""
     created = json.loads(
         vlaapi(
             *(
@@ -138,7 +139,7 @@ def _customer(environment: dict[str, str]) -> str:
                 "--company-name",
                 "Load Test",
                 "--email",
-                "load@example.com",
+                email,
                 "--tier",
                 "enterprise",
             ),

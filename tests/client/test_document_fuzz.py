@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.stack import Stack
+from benchmarks.stack import Stack, new_customer
 
 CASES = 2000
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -38,12 +38,12 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(stack: Stack, url: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One run over the whole document."""
-    folder = tmp_path_factory.mktemp("fuzz")
+    """One run over the whole document, by a customer of its own: it finds keys in a list and may revoke them."""
+    key, folder = new_customer(stack.environment, email="fuzz@example.com"), tmp_path_factory.mktemp("fuzz")
     argv = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json", "--no-color"]
     argv += [
         "-H",
-        f"Authorization: Bearer {stack.key}",
+        f"Authorization: Bearer {key}",
         "--report",
         "ndjson",
         "--report-dir",

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from export.policies.adapter import CheckpointError
+from export.progress import counted
 
 CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE = "config.json", "model.safetensors", "train_config.json"
 STATE, ACTION = "observation.state", "action"
@@ -138,14 +139,18 @@ def load(module: nn.Module, weights: Weights, where: Path) -> None:
     wanted = module.state_dict()
     _refuse_names(where, "lacks", wanted.keys() - weights.keys())
     _refuse_names(where, "holds weights that this network has no place for:", weights.keys() - wanted.keys())
-    for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
-            raise CheckpointError(
-                f"{where}: {name} has the shape {tuple(tensor.shape)}, {CONFIG_FILE} implies {tuple(wanted[name].shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{where}: {name} holds NaN or infinity: the training diverged")
-    module.load_state_dict({name: tensor.to(torch.float32) for name, tensor in weights.items()}, assign=True)
+    found = {}
+    with counted("reading weights", len(weights)) as tick:
+        for name, tensor in weights.items():
+            if tensor.shape != wanted[name].shape:
+                raise CheckpointError(
+                    f"{where}: {name} has the shape {tuple(tensor.shape)}, {CONFIG_FILE} implies {tuple(wanted[name].shape)}"
+                )
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(f"{where}: {name} holds NaN or infinity: the training diverged")
+            found[name] = tensor.to(torch.float32)
+            tick()
+    module.load_state_dict(found, assign=True)
     module.requires_grad_(requires_grad=False)
 
 
