@@ -1,13 +1,16 @@
 """Proves a policy through a running Triton: its golden vectors over gRPC must come back as the original network answered.
 
-One by one, in requests of several examples, and many requests at once, so that Triton forms batches of its own. It needs
-tritonclient, no torch and no ONNX Runtime. Used by `vlaapi export verify --triton` and by the tests.
+One by one, in requests of several examples, and many requests at once, so that Triton forms batches of its own; of a slow policy
+only as many as its queue lets wait. It needs tritonclient, no torch and no ONNX Runtime. Used by `vlaapi export verify --triton`
+and by the tests.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -49,7 +52,9 @@ def verify_served(folder: Path, address: str) -> ServedProof:
         raise TritonFailed(f"Triton at {address}: {_first_line(str(error.message()))}") from None
 
 
-async def ask(client: triton.InferenceServerClient, manifest: Manifest, inputs: Arrays) -> dict[str, NDArray[np.generic]]:
+async def ask(
+    client: triton.InferenceServerClient, manifest: Manifest, inputs: Arrays, *, timeout_s: float = TIMEOUT_S
+) -> dict[str, NDArray[np.generic]]:
     """One request; arrays are batch first. Raises tritonclient's InferenceServerException."""
     tensors = []
     for name, value in inputs.items():
@@ -62,51 +67,80 @@ async def ask(client: triton.InferenceServerClient, manifest: Manifest, inputs: 
         tensors,
         model_version=str(manifest.version),
         outputs=[triton.InferRequestedOutput(name) for name in wanted],
-        client_timeout=TIMEOUT_S,
+        client_timeout=timeout_s,
     )
     return {name: answer.as_numpy(name) for name in wanted}
 
 
 async def _verify(manifest: Manifest, golden: Golden, address: str) -> ServedProof:
     async with triton.InferenceServerClient(address) as client:
-        largest = min(LARGEST_REQUEST, await _max_batch(client, manifest))
+        config = await _config(client, manifest)
+        largest = min(LARGEST_REQUEST, max(1, int(config.max_batch_size)))
         one_by_one, together = groups(golden.count, 1), groups(golden.count, largest)
         with counted("asking Triton", 2 * len(one_by_one) + len(together)) as tick:
-            runs = [await _run(client, manifest, golden, rows=rows, at_once=1, tick=tick) for rows in (one_by_one, together)]
+            pace = _Pace(client=client, manifest=manifest, golden=golden, tick=tick)
+            runs = [await pace.run(one_by_one)]
+            answer_s = median(pace.took_s)
+            patient_s = max(TIMEOUT_S, 2 * largest * answer_s)
+            instances = sum(one.count for one in config.instance_group)
+            at_once = how_many_at_once(answer_s, _queue_s(config), instances=instances)
+            runs.append(await pace.run(together, timeout_s=patient_s))
             before = await _runs_by_size(client, manifest)
-            runs.append(await _run(client, manifest, golden, rows=one_by_one, at_once=AT_ONCE, tick=tick))
+            runs.append(await pace.run(one_by_one, at_once=at_once, timeout_s=patient_s))
             after = await _counted(client, manifest, before, golden.count)
         agreements = worst([measure(run, golden.outputs, manifest, manifest.served_variant) for run in runs])
         joined = [size for size, count in after.items() if count > before.get(size, 0)]
         return ServedProof(agreements=agreements, largest_batch=max(joined, default=0))
 
 
-async def _run(
-    client: triton.InferenceServerClient,
-    manifest: Manifest,
-    golden: Golden,
-    *,
-    rows: list[Rows],
-    at_once: int,
-    tick: Callable[[], None],
-) -> Arrays:
-    """The answers in the examples' own order; at most `at_once` requests are on their way."""
-    gate = asyncio.Semaphore(at_once)
+def how_many_at_once(answer_s: float, queue_s: float | None, *, instances: int) -> int:
+    """Requests that may be on their way at once, so that none waits longer than the queue allows, even one after another.
 
-    async def one(group: Rows) -> Arrays:
-        async with gate:
-            found = await ask(client, manifest, {name: value[group] for name, value in golden.inputs.items()})
-        tick()
-        return found
-
-    parts = await asyncio.gather(*(one(group) for group in rows))
-    order = np.argsort(np.concatenate(rows))
-    return {output.tensor: np.concatenate([part[output.tensor] for part in parts])[order] for output in manifest.outputs}
+    `answer_s` is what a lone one takes. With no more requests than instances nobody waits.
+    """
+    if queue_s is None:
+        return AT_ONCE
+    return min(AT_ONCE, max(instances, 1, int(queue_s / max(answer_s, 1e-3))))
 
 
-async def _max_batch(client: triton.InferenceServerClient, manifest: Manifest) -> int:
+@dataclass(slots=True, kw_only=True)
+class _Pace:
+    """Asks for the golden vectors, and remembers how long each answer took."""
+
+    client: triton.InferenceServerClient
+    manifest: Manifest
+    golden: Golden
+    tick: Callable[[], None]
+    took_s: list[float] = field(default_factory=list)
+
+    async def run(self, rows: list[Rows], *, at_once: int = 1, timeout_s: float = TIMEOUT_S) -> Arrays:
+        """The answers in the examples' own order; at most `at_once` requests are on their way."""
+        gate = asyncio.Semaphore(at_once)
+
+        async def one(group: Rows) -> Arrays:
+            async with gate:
+                began = time.perf_counter()
+                inputs = {name: value[group] for name, value in self.golden.inputs.items()}
+                found = await ask(self.client, self.manifest, inputs, timeout_s=timeout_s)
+                self.took_s.append(time.perf_counter() - began)
+            self.tick()
+            return found
+
+        parts = await asyncio.gather(*(one(group) for group in rows))
+        order = np.argsort(np.concatenate(rows))
+        return {output.tensor: np.concatenate([part[output.tensor] for part in parts])[order] for output in self.manifest.outputs}
+
+
+async def _config(client: triton.InferenceServerClient, manifest: Manifest) -> Any:
+    """The model's configuration as Triton has it."""
     found: Any = await client.get_model_config(manifest.policy, str(manifest.version))
-    return max(1, int(found.config.max_batch_size))
+    return found.config
+
+
+def _queue_s(config: Any) -> float | None:
+    """How long a request may wait; None: for ever."""
+    waits_us = config.dynamic_batching.default_queue_policy.default_timeout_microseconds
+    return waits_us / 1e6 if waits_us else None
 
 
 async def _runs_by_size(client: triton.InferenceServerClient, manifest: Manifest) -> dict[int, int]:

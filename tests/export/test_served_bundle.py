@@ -10,7 +10,7 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from export.golden import load_golden
-from export.served import TritonFailed, verify_served
+from export.served import AT_ONCE, TritonFailed, how_many_at_once, verify_served
 
 BUNDLE = Path("model_repository/tabletop")
 GOLDEN = load_golden(BUNDLE)
@@ -42,6 +42,16 @@ def test_the_real_triton_answers_the_golden_vectors(triton_url: str) -> None:
     proof = verify_served(BUNDLE, triton_url)
     assert proof.agreements[0].max_abs_difference < 1e-5
     assert proof.largest_batch >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer_s", "queue_s", "instances", "at_once"),
+    [(0.005, 5.0, 2, AT_ONCE), (0.5, 5.0, 2, 10), (10.0, 5.0, 2, 2), (10.0, 5.0, 0, 1), (10.0, None, 1, AT_ONCE)],
+)
+def test_no_more_requests_are_on_their_way_than_the_queue_lets_wait(
+    answer_s: float, queue_s: float | None, instances: int, at_once: int
+) -> None:
+    assert how_many_at_once(answer_s, queue_s, instances=instances) == at_once
 
 
 def test_a_triton_that_is_not_there_is_one_line() -> None:
