@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Says hello."""
         self._transport = both_ways = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        ours = {Setting.HEADER_TABLE_SIZE: 0, Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: LARGEST_WINDOW}
+        ours = {Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: LARGEST_WINDOW}
         both_ways.write(PREFACE + settings(ours) + window_update(CONNECTION, LARGEST_WINDOW - FIRST_WINDOW))
 
     def data_received(self, data: bytes) -> None:

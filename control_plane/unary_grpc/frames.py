@@ -46,7 +46,6 @@ class Flag(IntFlag):
 class Setting(IntEnum):
     """Settings (§6.5.2) that matter to us."""
 
-    HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
     MAX_CONCURRENT_STREAMS = 3
     INITIAL_WINDOW_SIZE = 4

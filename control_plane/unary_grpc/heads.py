@@ -1,7 +1,7 @@
 """HTTP/2's header blocks (RFC 7541) as gRPC uses them: the request's, which never varies but for its time-out, and the answer's.
 
-We forbid the peer a table that remembers headers, so a block means the same whenever it comes, and one seen before is not read
-again. `hpack` does the reading. Knows no stream.
+`hpack` does the reading. A block means the same until the peer's table changes, which soon it no longer does: then one that was
+seen before is not read again. Knows no stream.
 """
 
 from collections.abc import Mapping
@@ -46,21 +46,27 @@ class Heads:
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=_LONGEST_BYTES)
-        self._decoder.max_allowed_table_size = 0
-        self._known: dict[bytes, Head] = {}
+        self._known: dict[bytes, Head] = {}  # those that left the table as it is, and that no change of it has outdated
 
     def read(self, block: bytes) -> Head:
         """Names in lower case and their values. Raises ProtocolError."""
         known = self._known.get(block)
         if known is not None:
             return known
+        before = self._table()
         try:
             head = {str(name): str(value) for name, value in self._decoder.decode(block)}
         except (HPACKError, UnicodeDecodeError) as error:
             raise ProtocolError(f"a header block that cannot be read: {error}") from None
-        if len(self._known) < _REMEMBERED and "grpc-message" not in head:
+        if self._table() != before:
+            self._known.clear()
+        elif len(self._known) < _REMEMBERED and "grpc-message" not in head:
             self._known[block] = head
         return head
+
+    def _table(self) -> tuple[object, ...]:
+        table = self._decoder.header_table
+        return table.maxsize, *table.dynamic_entries
 
 
 def message_of(head: Head) -> str:

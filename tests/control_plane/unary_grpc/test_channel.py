@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 
 from control_plane.unary_grpc.channel import AddressError, Channel, host_and_port
@@ -98,3 +99,20 @@ async def test_one_who_gives_up_does_not_take_the_connection_from_the_others() -
         await asyncio.sleep(0)
         first.cancel()
         assert await second == b"b"
+
+
+async def test_many_calls_at_once_on_a_fresh_connection_to_grpcs_own_server() -> None:
+    async def echo(request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    method = grpc.unary_unary_rpc_method_handler(echo, request_deserializer=bytes, response_serializer=bytes)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("echo.Echo", {"Say": method})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    for _ in range(20):
+        channel = Channel(f"127.0.0.1:{port}", PATH)
+        words = [b"%d" % number * 1000 for number in range(60)]
+        assert await asyncio.gather(*(channel.ask([word], 30.0) for word in words)) == words
+        await channel.close()
+    await server.stop(None)
