@@ -39,6 +39,7 @@ def main(
         found = _control_plane(Durations(load_s=seconds))
         console.print(_table(found["rows"]))
         console.print("decoding and resizing the picture alone, CPU-ms:", found["picture_alone_cpu_ms"])
+        console.print("API processes at capacity, in pictures alone, and in ms at rest:", found["over_the_picture"])
         _write("control_plane", {**found, "budgets": BUDGETS})
     if only in (None, "sockets"):
         met = sockets.main(sockets.Durations(load_s=seconds))
