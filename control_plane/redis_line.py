@@ -51,11 +51,12 @@ class Line(asyncio.Protocol):
         """One reply a command, errors that Redis answered with included. Raises ConnectionError, TimeoutError of redis-py."""
         if not self.is_open:
             raise RedisConnectionError("The connection has ended.")
+        packed = self._connection.pack_commands(commands)  # before a place is taken: what cannot be packed must leave none
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._asked.append(_Asked(answer, len(commands), self._loop.time() + self._timeout_s))
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout_s, self._look_at_the_clock)
-        self._transport.writelines(self._connection.pack_commands(commands))
+        self._transport.writelines(packed)
         replies = await answer
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, ResponseError):  # as LOADING: it does not answer yet

@@ -32,11 +32,20 @@ class Channel:
         self._opening: asyncio.Task[Connection] | None = None
 
     async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
-        """The answer to one message, given in parts. Raises CallFailedError."""
-        connection = self._connection
-        if connection is None or not connection.is_open:
-            connection = await self._reach(timeout_s)
-        return await connection.ask(message, timeout_s)
+        """The answer to one message, given in parts. Raises CallFailedError.
+
+        What a server has certainly not seen (it goes away, or refused the stream) is asked once more in the time that is left.
+        """
+        clock = asyncio.get_running_loop().time
+        ends_s = clock() + timeout_s
+        connection = await self._connected(timeout_s)
+        try:
+            return await connection.ask(message, ends_s - clock())
+        except CallFailedError as error:
+            if error.was_sent or error.status is not Status.UNAVAILABLE:
+                raise
+        connection = await self._connected(ends_s - clock())
+        return await connection.ask(message, ends_s - clock())
 
     async def close(self) -> None:
         """Ends the connection; calls in flight fail."""
@@ -45,6 +54,10 @@ class Channel:
             await asyncio.wait([self._opening])
         if self._connection is not None:
             await self._connection.close()
+
+    async def _connected(self, timeout_s: float) -> Connection:
+        connection = self._connection
+        return connection if connection is not None and connection.is_open else await self._reach(timeout_s)
 
     async def _reach(self, timeout_s: float) -> Connection:
         """All who find no connection wait for the same try."""

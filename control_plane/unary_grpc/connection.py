@@ -106,9 +106,10 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
         """The answer to `message` (given in parts). Raises CallFailedError; a cancellation is told to the server."""
+        ends_s = self._loop.time() + timeout_s
         if len(self._calls) >= self._most_calls:
-            await self._wait(timeout_s)
-        stream, call = self._begin(message, timeout_s)
+            await self._wait(ends_s)
+        stream, call = self._begin(message, max(0.0, ends_s - self._loop.time()))
         try:
             return await call.answer
         except asyncio.CancelledError:
@@ -187,9 +188,8 @@ class Connection(asyncio.Protocol):
                 return
             self._send(stream, call)
 
-    async def _wait(self, timeout_s: float) -> None:
-        """Until the peer allows one more."""
-        ends_s = self._loop.time() + timeout_s
+    async def _wait(self, ends_s: float) -> None:
+        """Until the peer allows one more. All are woken and look again: nobody's leaving may cost another's turn."""
         while self.is_open and len(self._calls) >= self._most_calls:
             place: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append(place)
@@ -217,11 +217,7 @@ class Connection(asyncio.Protocol):
         self._blocked.pop(stream, None)
         if call.timer is not None:
             call.timer.cancel()
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                break
+        self._wake()
         if not self.is_open and not self._calls and self._transport is not None:
             self._transport.close()
         return call
@@ -238,6 +234,9 @@ class Connection(asyncio.Protocol):
             self.ready.exception()  # whoever opened it may have given up already
         for stream in list(self._calls):
             self._fail(stream, CallFailedError(Status.UNAVAILABLE, details))
+        self._wake()
+
+    def _wake(self) -> None:
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -346,6 +345,7 @@ class Connection(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_result(None)
         self._unblock()
+        self._wake()
 
     def _take_reset(self, one: Frame) -> None:
         code = read_number(one.payload)
@@ -358,6 +358,7 @@ class Connection(asyncio.Protocol):
         last, self.is_open = read_number(payload), False
         for stream in [stream for stream in self._calls if stream > last]:
             self._fail(stream, CallFailedError(Status.UNAVAILABLE, "the server goes away", was_sent=False))
+        self._wake()
         if not self._calls and self._transport is not None:
             self._transport.close()
 

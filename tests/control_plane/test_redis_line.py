@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import DataError, NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from control_plane.redis import create_redis
@@ -57,6 +57,15 @@ async def test_who_gives_up_leaves_the_others_their_replies(clean_redis_url: str
         replies = await asyncio.gather(*asking, return_exceptions=True)
         assert replies[1::2] == [b"%d" % number for number in range(1, 50, 2)]
         assert await say(redis, b"after") == b"after"
+
+
+async def test_what_cannot_be_sent_takes_nobodys_reply(clean_redis_url: str) -> None:
+    async with client(clean_redis_url) as redis:
+        await say(redis, "opened")
+        with pytest.raises(DataError):
+            await redis.eval(SAY, 0, None)  # type: ignore[arg-type] # the mistake that is meant
+        words = [b"%d" % number for number in range(20)]
+        assert await asyncio.gather(*(say(redis, word) for word in words)) == words
 
 
 async def test_a_pipeline_has_a_reply_for_each_command_errors_in_their_places(clean_redis_url: str) -> None:
