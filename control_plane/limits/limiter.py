@@ -7,6 +7,7 @@ the journal carries what ends an admission.
 
 import hashlib
 from calendar import monthrange
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -92,8 +93,8 @@ class Limiter:
         try:
             reply = _Reply(*await self._run(beside, *keys, *arguments))
             if reply.refused_by == _UNCOUNTED:
-                begun = await self._begin(principal, keys[1], reply)
-                reply = _Reply(*await self._run(beside, *keys, *arguments, b"%d" % begun.used, begun.run))
+                async with self._begin(principal, keys[1], reply) as begun:
+                    reply = _Reply(*await self._run(beside, *keys, *arguments, b"%d" % begun.used, begun.run))
         except REDIS_AWAY:
             return self._admit_locally(principal)
         if reply.refused_by == _UNCOUNTED:  # another Redis process, or another month, since the count
@@ -109,7 +110,7 @@ class Limiter:
             is_test=principal.is_test,
         )
 
-    async def _begin(self, principal: Principal, leases: bytes, reply: _Reply) -> Begun:
+    def _begin(self, principal: Principal, leases: bytes, reply: _Reply) -> AbstractAsyncContextManager[Begun]:
         """What the count begins with. A Redis that has just started is waited for: the others bring back what it lacks."""
         if reply.wait_us or self._spending is None:
             raise unknown(self._metrics, retry_after_ms=max(1000, reply.wait_us // 1000))
@@ -117,7 +118,7 @@ class Limiter:
         async def in_flight() -> list[bytes]:
             return cast(list[bytes], await self._redis.zrange(leases, 0, -1))
 
-        return await self._spending.begin(principal.customer_id, reply.month, reply.run, in_flight)
+        return self._spending.begin(principal.customer_id, reply.month, reply.run, in_flight)
 
     def _lease(
         self, principal: Principal, keys: tuple[bytes, bytes, bytes], undo: tuple[bytes, ...], reply: _Reply

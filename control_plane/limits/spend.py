@@ -5,7 +5,8 @@ one may have forgotten what it had counted. Whoever cannot be counted is not adm
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -40,23 +41,45 @@ class Begun:
     run: bytes
 
 
+@dataclass(slots=True)
+class _Counting:
+    """A count and how many requests are about to begin with it."""
+
+    task: asyncio.Task[int]
+    users: int = 0
+
+
 class Spending:
     """One per process. Many requests may need one customer's beginning at the same moment: one counts."""
 
     def __init__(self, *, count: Count, metrics: Metrics) -> None:
         self._count = count
         self._metrics = metrics
-        self._counting: dict[tuple[UUID, int, bytes], asyncio.Task[int]] = {}
+        self._counting: dict[tuple[UUID, int, bytes], _Counting] = {}
 
-    async def begin(self, customer_id: UUID, month: int, run: bytes, leases: ReadLeases) -> Begun:
-        """Raises ApiError `spend_unknown` when it cannot be counted."""
+    @asynccontextmanager
+    async def begin(self, customer_id: UUID, month: int, run: bytes, leases: ReadLeases) -> AsyncIterator[Begun]:
+        """Take it to Redis inside the block. Raises ApiError `spend_unknown` when it cannot be counted.
+
+        Who asked before Redis had it, and hears so only now, begins with the same count, until the first has begun with it.
+        """
         key = (customer_id, month, run)
-        task = self._counting.get(key)
-        if task is None:
-            task = self._counting[key] = asyncio.create_task(self._counted(customer_id, month, leases))
-            task.add_done_callback(lambda _: self._counting.pop(key))
+        counting = self._counting.get(key)
+        if counting is None:
+            counting = _Counting(asyncio.create_task(self._counted(customer_id, month, leases)))
+            self._counting[key] = counting
+        counting.users += 1
         try:
-            return Begun(used=await asyncio.shield(task), run=run)
+            yield Begun(used=await self._known(counting.task), run=run)
+        finally:
+            counting.users -= 1
+            is_over = counting.task.done() or counting.users == 0
+            if is_over and self._counting.get(key) is counting:
+                del self._counting[key]
+
+    async def _known(self, task: asyncio.Task[int]) -> int:
+        try:
+            return await asyncio.shield(task)
         except (DatabaseAwayError, *REDIS_AWAY):
             raise unknown(self._metrics) from None
 

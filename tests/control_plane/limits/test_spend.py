@@ -97,6 +97,37 @@ async def test_parallel_clients_get_exactly_what_the_cap_leaves_room_for(limiter
     assert books.asked == 1
 
 
+async def in_flight() -> list[bytes]:
+    return []
+
+
+async def test_who_hears_late_that_a_count_is_wanted_begins_with_the_one_that_was_made(metrics: Metrics, books: Books) -> None:
+    spending, customer = Spending(count=books, metrics=metrics), a_principal().customer_id
+    async with spending.begin(customer, 1, b"run", in_flight) as first:
+        books.billable = 7
+        async with spending.begin(customer, 1, b"run", in_flight) as late:
+            assert late == first
+    async with spending.begin(customer, 1, b"run", in_flight) as anew:
+        assert anew.used == 7
+    assert books.asked == 2
+
+
+async def test_a_count_that_nobody_waited_for_is_not_kept(metrics: Metrics, books: Books) -> None:
+    spending, customer = Spending(count=books, metrics=metrics), a_principal().customer_id
+
+    async def begin() -> int:
+        async with spending.begin(customer, 1, b"run", in_flight) as begun:
+            return begun.used
+
+    given_up = asyncio.create_task(begin())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    books.billable = 7
+    assert await begin() == 7
+
+
 async def test_the_refusal_says_stop_until_the_month_ends(limiter: Limiter, redis: Redis) -> None:
     principal = capped(1)
     first = await limiter.admit(principal, a_lease(), 60_000)
