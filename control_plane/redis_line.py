@@ -63,7 +63,7 @@ class Line(asyncio.Protocol):
                 raise reply
         return replies
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends it; whoever waits is told so."""
         self._end(RedisConnectionError("The connection was closed."))
 

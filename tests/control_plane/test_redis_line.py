@@ -150,3 +150,21 @@ async def test_closing_tells_who_waits(clean_redis_url: str) -> None:
         with pytest.raises(RedisConnectionError):
             async with asyncio.timeout(5):
                 await asking
+
+
+async def test_closing_tells_who_waits_for_a_connection_and_who_comes_later() -> None:
+    is_over, seen = asyncio.Event(), asyncio.Event()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.set()
+        await is_over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server, client(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s=60.0) as redis:
+        asking = [asyncio.create_task(say(redis, "x")) for _ in range(2)]
+        await seen.wait()
+        await redis.aclose()
+        outcomes = await asyncio.gather(*asking, say(redis, "later"), return_exceptions=True)
+        is_over.set()
+    assert [type(outcome) for outcome in outcomes] == [RedisConnectionError] * 3

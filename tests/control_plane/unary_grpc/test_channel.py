@@ -9,7 +9,9 @@ import pytest
 
 from control_plane.unary_grpc.channel import AddressError, Channel, host_and_port
 from control_plane.unary_grpc.connection import CallFailedError, Status
+from control_plane.unary_grpc.frames import CONNECTION, Kind, frame
 from tests.conftest import free_port
+from tests.control_plane.eventually import eventually
 from tests.control_plane.unary_grpc.peer import PATH, Peer, channel_to
 
 
@@ -116,3 +118,82 @@ async def test_many_calls_at_once_on_a_fresh_connection_to_grpcs_own_server() ->
         assert await asyncio.gather(*(channel.ask([word], 30.0) for word in words)) == words
         await channel.close()
     await server.stop(None)
+
+
+async def failures_at_closing(channel: Channel, seen: list[object]) -> list[object]:
+    """What becomes of two calls that wait for a connection while the channel is closed, and of one that comes later."""
+
+    async def is_connecting() -> bool:
+        return bool(seen)
+
+    asking = [asyncio.create_task(channel.ask([b"x"], 5.0)) for _ in range(2)]
+    await eventually(is_connecting)
+    await channel.close()
+    return [
+        *await asyncio.gather(*asking, return_exceptions=True),
+        *await asyncio.gather(channel.ask([b"y"], 5.0), return_exceptions=True),
+    ]
+
+
+async def test_closing_tells_who_waits_for_a_connection_and_who_comes_later() -> None:
+    async with server_that_says(b"") as (channel, seen):
+        outcomes = await failures_at_closing(channel, seen)
+    assert [(type(error), getattr(error, "status", None), getattr(error, "was_sent", None)) for error in outcomes] == [
+        (CallFailedError, Status.UNAVAILABLE, False)
+    ] * 3
+    assert len(seen) == 1
+
+
+async def test_closed_before_the_try_has_begun() -> None:
+    async with server_that_says(b"") as (channel, seen):
+        asking = asyncio.create_task(channel.ask([b"x"], 5.0))
+        await asyncio.sleep(0)
+        await channel.close()
+        with pytest.raises(CallFailedError, match="closed"):
+            await asking
+    assert seen == []
+
+
+async def test_who_is_cancelled_at_closing_is_cancelled() -> None:
+    async with server_that_says(b"") as (channel, _):
+        asking = asyncio.create_task(channel.ask([b"x"], 5.0))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await channel.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+async def test_closing_ends_also_a_connection_that_the_server_has_left_and_asks_nothing_again() -> None:
+    connections = 0
+    has_gone_away = asyncio.Event()
+
+    async def behave(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await peer.next(Kind.GOAWAY)
+        stream, _, _ = await peer.asked()
+        peer.send(frame(Kind.GOAWAY, 0, CONNECTION, stream.to_bytes(4, "big") + bytes(4)))
+        has_gone_away.set()
+        await peer.next(Kind.GOAWAY)
+
+    async with channel_to(behave, MAX_CONCURRENT_STREAMS=1) as channel:
+        first = asyncio.create_task(channel.ask([b"a"], 60.0))
+        await has_gone_away.wait()
+        second = asyncio.create_task(channel.ask([b"b"], 60.0))
+        waiting = asyncio.create_task(channel.ask([b"c"], 60.0))
+
+        async def are_two() -> bool:
+            return connections == 2
+
+        await eventually(are_two)
+        await asyncio.sleep(0.05)  # now `second` is in flight and the other waits for its place
+        await channel.close()
+        outcomes = await asyncio.gather(first, second, waiting, return_exceptions=True)
+    assert [(type(error), getattr(error, "was_sent", None)) for error in outcomes] == [
+        (CallFailedError, True),
+        (CallFailedError, True),
+        (CallFailedError, False),
+    ]
+    assert connections == 2
