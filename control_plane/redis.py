@@ -83,7 +83,8 @@ class _Pipeline(Pipeline):
         callbacks = self.response_callbacks
         for at, (args, options) in enumerate(stack):
             if args[0] in callbacks and not isinstance(replies[at], Exception):
-                replies[at] = callbacks[args[0]](replies[at], **options)
+                wanted = {name: value for name, value in options.items() if name != "keys"}  # those are for redis-py's cache
+                replies[at] = callbacks[args[0]](replies[at], **wanted)
         if raise_on_error:
             self.raise_first_error(stack, replies)
         return replies

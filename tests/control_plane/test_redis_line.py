@@ -82,6 +82,14 @@ async def test_a_pipeline_has_a_reply_for_each_command_errors_in_their_places(cl
         assert await pipeline.execute() == []
 
 
+async def test_a_pipeline_gives_replies_as_a_single_command_does(clean_redis_url: str) -> None:
+    async with client(clean_redis_url) as redis:
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.sadd("words", "one")
+        pipeline.smembers("words")
+        assert await pipeline.execute() == [1, await redis.smembers("words")] == [1, {b"one"}]
+
+
 async def test_a_pipeline_raises_its_first_error_where_that_is_wanted(clean_redis_url: str) -> None:
     async with client(clean_redis_url) as redis:
         pipeline = redis.pipeline(transaction=False)
