@@ -133,6 +133,26 @@ async def test_a_late_reply_ends_the_connection_and_is_never_taken_for_the_next(
         assert await say(redis, "four") == b"four"
 
 
+async def test_who_asked_after_a_late_one_still_gets_the_reply_and_nobody_the_late_ones() -> None:
+    async with own_valkey() as server, client(server.url, timeout_s=1.0) as redis:
+        await say(redis, "opened")
+        before = await connections(redis)
+        server.suspend()
+        late = asyncio.create_task(say(redis, "late"))
+        await asyncio.sleep(0.5)
+        in_time = [asyncio.create_task(say(redis, word)) for word in ("a", "b")]
+        await asyncio.wait([late])
+        server.resume()
+        with pytest.raises(RedisTimeoutError):
+            await late
+        assert await asyncio.gather(*in_time, say(redis, "new")) == [b"a", b"b", b"new"]
+
+        async def are_as_many_as_before() -> bool:
+            return await connections(redis) == before
+
+        await eventually(are_as_many_as_before)  # the one with the late reply has ended
+
+
 async def test_a_killed_server_is_found_again() -> None:
     async with own_valkey() as server, client(server.url, timeout_s=2.0) as redis:
         await say(redis, "one")
