@@ -81,6 +81,10 @@ class Line(asyncio.Protocol):
         except (InvalidResponse, IndexError) as error:
             self._end(RedisConnectionError(f"Redis broke its protocol: {error}"))
 
+    def eof_received(self) -> None:
+        """No reply can come any more, whatever is still to be sent."""
+        self._end(RedisConnectionError("Connection closed by server."))
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits is told: their commands may or may not have run."""
         self._end(RedisConnectionError(f"Connection lost: {exc}" if exc else "Connection closed by server."))

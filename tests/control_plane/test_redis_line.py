@@ -1,11 +1,12 @@
 """The connection that scripts and pipelines share, against real Valkeys: order, refusals, and what happens when it breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, NoScriptError, ResponseError
@@ -196,3 +197,21 @@ async def test_closing_tells_who_waits_for_a_connection_and_who_comes_later() ->
         outcomes = await asyncio.gather(*asking, say(redis, "later"), return_exceptions=True)
         is_over.set()
     assert [type(outcome) for outcome in outcomes] == [RedisConnectionError] * 3
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_no_reply_is_waited_for_from_a_server_that_has_said_its_last(
+    clean_redis_url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """It takes no more bytes either: what is still to be sent must not keep the connection."""
+
+    async def ask() -> bytes:
+        async with proxy_to(clean_redis_url) as proxy, client(proxy.url, timeout_s=10.0) as redis:
+            await say(redis, "opened")
+            asking = asyncio.create_task(say(redis, bytes(20_000_000)))
+            await asyncio.sleep(0)
+            proxy.say_the_last()
+            return await asking  # it was asked anew
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) == bytes(20_000_000)
