@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._frame_bytes = 16_384
         self._most_calls = _NO_LIMIT
         self._received_bytes = 0
-        self._block: tuple[Frame, list[bytes]] | None = None  # a header block of which more is to come
+        self._block: Frame | None = None  # what has come of a header block of which more is to come
 
     async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
         """The answer to `message` (given in parts). Raises CallFailedError; a cancellation is told to the server."""
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
 
     def _take_headers(self, one: Frame, block: bytes) -> None:
         if not one.flags & Flag.END_HEADERS:
-            self._block = one, [block]
+            self._block = one._replace(payload=block)
             return
         head = self._heads.read(block)
         call = self._calls.get(one.stream)
@@ -300,15 +300,14 @@ class Connection(asyncio.Protocol):
                 self._finish(one.stream)
 
     def _take_continuation(self, one: Frame) -> None:
-        if self._block is None or self._block[0].stream != one.stream:
+        if self._block is None or self._block.stream != one.stream:
             raise ProtocolError("the continuation of nothing")
-        first, parts = self._block
-        parts.append(one.payload)
-        if sum(map(len, parts)) > _LONGEST_BLOCK_BYTES:
+        block, is_whole = self._block.payload + one.payload, one.flags & Flag.END_HEADERS
+        if len(block) > _LONGEST_BLOCK_BYTES or not (one.payload or is_whole):
             raise ProtocolError("a header block without an end")
-        if one.flags & Flag.END_HEADERS:
-            self._block = None
-            self._take_headers(first._replace(flags=first.flags | Flag.END_HEADERS), b"".join(parts))
+        whole = self._block._replace(payload=block, flags=self._block.flags | is_whole)
+        self._block = None
+        self._take_headers(whole, block)
 
     def _finish(self, stream: int) -> None:
         """The peer has said all it will; what of ours is still unsent it does not want."""

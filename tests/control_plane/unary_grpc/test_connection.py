@@ -327,8 +327,9 @@ async def test_an_early_answer_ends_a_request_that_is_still_being_sent() -> None
         frame(Kind.DATA, Flag.PADDED, 1, b"\x09ab"),
         frame(Kind.PUSH_PROMISE, Flag.END_HEADERS, 1, bytes(4)),
         frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, bytes(16_000)) * 5,
+        frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, b""),
     ],
-    ids=["too long", "settings", "window", "continuation", "interrupted", "block", "padding", "push", "endless"],
+    ids=["too long", "settings", "window", "continuation", "interrupted", "block", "padding", "push", "endless", "empty"],
 )
 async def test_a_server_that_breaks_the_protocol_is_left(broken: bytes) -> None:
     left = asyncio.Event()
