@@ -13,6 +13,7 @@ from typing import cast
 from control_plane.unary_grpc.frames import (
     CONNECTION,
     FIRST_WINDOW,
+    FRAME_BYTES,
     LARGEST_WINDOW,
     PREFACE,
     Cutter,
@@ -99,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._next_stream = 1
         self._window = FIRST_WINDOW
         self._stream_window = FIRST_WINDOW
-        self._frame_bytes = 16_384
+        self._frame_bytes = FRAME_BYTES.start
         self._most_calls = _NO_LIMIT
         self._received_bytes = 0
         self._block: Frame | None = None  # what has come of a header block of which more is to come

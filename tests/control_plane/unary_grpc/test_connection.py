@@ -320,6 +320,9 @@ async def test_an_early_answer_ends_a_request_that_is_still_being_sent() -> None
     [
         (20_000).to_bytes(3, "big") + bytes([Kind.DATA, 0]) + (1).to_bytes(4, "big"),
         frame(Kind.SETTINGS, 0, CONNECTION, b"1234567"),
+        settings({Setting.MAX_FRAME_SIZE: 0}),
+        settings({Setting.MAX_FRAME_SIZE: 2**24}),
+        settings({Setting.INITIAL_WINDOW_SIZE: 2**31}),
         frame(Kind.WINDOW_UPDATE, 0, CONNECTION, b"1"),
         frame(Kind.CONTINUATION, Flag.END_HEADERS, 1, b""),
         frame(Kind.HEADERS, 0, 1, b"\x88") + frame(Kind.DATA, 0, 1, b""),
@@ -329,7 +332,21 @@ async def test_an_early_answer_ends_a_request_that_is_still_being_sent() -> None
         frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, bytes(16_000)) * 5,
         frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, b""),
     ],
-    ids=["too long", "settings", "window", "continuation", "interrupted", "block", "padding", "push", "endless", "empty"],
+    ids=[
+        "too long",
+        "settings",
+        "no frame",
+        "large frame",
+        "large window",
+        "window",
+        "continuation",
+        "interrupted",
+        "block",
+        "padding",
+        "push",
+        "endless",
+        "empty",
+    ],
 )
 async def test_a_server_that_breaks_the_protocol_is_left(broken: bytes) -> None:
     left = asyncio.Event()
