@@ -1,7 +1,8 @@
 """One HTTP/2 connection on which many gRPC calls are in flight at once (RFC 9113 §5, gRPC's PROTOCOL-HTTP2).
 
 A call is one message there and one back. A call that fails says whether the server can have seen it: it has certainly not if it
-said so itself (REFUSED_STREAM, or a stream above a GOAWAY's last). Knows no addresses and no protobuf; `channel.py` opens it.
+said so itself (REFUSED_STREAM, or a stream above a GOAWAY's last), or if the connection ended before all of the message had left.
+Knows no addresses and no protobuf; `channel.py` opens it.
 """
 
 import asyncio
@@ -143,6 +144,12 @@ class Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    def eof_received(self) -> None:
+        """No answer can come any more, whatever is still to be sent."""
+        self._fail_all("the server closed the connection")
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails what was in flight."""
         self._fail_all(f"connection lost: {exc}" if exc else "connection closed")
@@ -233,8 +240,8 @@ class Connection(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(CallFailedError(Status.UNAVAILABLE, details, was_sent=False))
             self.ready.exception()  # whoever opened it may have given up already
-        for stream in list(self._calls):
-            self._fail(stream, CallFailedError(Status.UNAVAILABLE, details))
+        for stream, call in list(self._calls.items()):  # no server begins with half a message
+            self._fail(stream, CallFailedError(Status.UNAVAILABLE, details, was_sent=call.at == len(call.message)))
         self._wake()
 
     def _wake(self) -> None:

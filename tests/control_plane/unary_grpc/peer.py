@@ -32,6 +32,14 @@ class Peer:
         """Bytes to the client."""
         self._writer.write(b"".join(parts))
 
+    def stop_reading(self) -> None:
+        """What the client sends from here on stays with it."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's, which reads too
+
+    def say_the_last(self) -> None:
+        """Nothing more will come from here."""
+        self._writer.write_eof()
+
     async def next(self, *kinds: Kind) -> Frame:
         """The next frame of one of these kinds; others are passed over. EOFError when the client has gone."""
         while True:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from control_plane.unary_grpc.channel import Channel
 from control_plane.unary_grpc.connection import CallFailedError, Status
@@ -268,6 +269,49 @@ async def test_a_connection_that_breaks_may_have_brought_the_call() -> None:
 
     error = await failure_by(behave)
     assert (error.status, error.was_sent) == (Status.UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_no_answer_is_waited_for_from_a_server_that_has_said_its_last(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """It takes no more bytes either: what is still to be sent must not keep the connection."""
+    connections = 0
+    is_over = asyncio.Event()
+
+    async def behave(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await echo(peer)
+        await peer.next(Kind.HEADERS)
+        peer.stop_reading()
+        peer.send(window_update(CONNECTION, 2**30), window_update(1, 2**30))
+        peer.say_the_last()
+        await is_over.wait()
+
+    async def ask() -> None:
+        async with channel_to(behave) as channel:
+            error = await failure_of(channel.ask([bytes(20_000_000)], 4.0))  # the kernel gives up after 5
+            assert (error.status, error.was_sent) == (Status.UNAVAILABLE, True)
+            assert await channel.ask([b"x"], 10.0) == b"x"
+            is_over.set()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(ask())
+
+
+async def test_a_message_of_which_not_all_had_left_was_not_seen_and_is_asked_anew() -> None:
+    connections = 0
+
+    async def behave(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            peer.send(settings({Setting.INITIAL_WINDOW_SIZE: 10**6}))
+            await echo(peer)
+        await peer.next(Kind.DATA)
+
+    async with channel_to(behave, INITIAL_WINDOW_SIZE=8) as channel:
+        assert await channel.ask([b"twenty bytes of text"], 5.0) == b"twenty bytes of text"
 
 
 async def test_a_late_call_is_given_up_and_told_so() -> None:
