@@ -33,7 +33,7 @@ from control_plane.unary_grpc.frames import (
     unpadded,
     window_update,
 )
-from control_plane.unary_grpc.heads import Head, Heads, message_of, timeout_head
+from control_plane.unary_grpc.heads import NO_TABLE, Head, Heads, message_of, timeout_head
 
 _LARGEST_ANSWER_BYTES = 256 * 2**20
 _REPLENISH_BYTES = 2**30
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
     """Use `ask` once `ready` is done. `head` is `request_head(…)`."""
 
     def __init__(self, head: bytes) -> None:
-        self._head = head
+        self._head, self._before_it = head, NO_TABLE
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()  # done once the peer has said its settings
         self.is_open = True  # False: no further call may begin on it
@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
             self.is_open = False
         whole = b"".join((b"\0", length.to_bytes(4, "big"), *message))
         call = self._calls[stream] = _Call(self._loop.create_future(), whole, self._stream_window)
-        head = self._head + timeout_head(timeout_s)
+        head, self._before_it = self._before_it + self._head + timeout_head(timeout_s), b""
         self._send(stream, call, [frame(Kind.HEADERS, Flag.END_HEADERS, stream, head)])
         call.timer = self._loop.call_later(timeout_s, self._expire, stream)
         return stream, call

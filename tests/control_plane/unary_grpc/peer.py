@@ -32,6 +32,11 @@ class Peer:
         """Bytes to the client."""
         self._writer.write(b"".join(parts))
 
+    def remember_no_headers(self) -> None:
+        """The client has to say that its table is empty before its next request, or that cannot be read (RFC 7541 §4.2)."""
+        self.send(frame(Kind.SETTINGS, 0, 0, (1).to_bytes(2, "big") + bytes(4)))
+        self._decoder.max_allowed_table_size = 0
+
     def stop_reading(self) -> None:
         """What the client sends from here on stays with it."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's, which reads too

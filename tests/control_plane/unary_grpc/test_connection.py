@@ -65,6 +65,15 @@ async def test_a_call_is_a_post_with_the_methods_path_and_the_time_that_is_left(
     }
 
 
+async def test_a_server_that_remembers_no_headers_can_read_every_request() -> None:
+    async def behave(peer: Peer) -> None:
+        peer.remember_no_headers()
+        await echo(peer)
+
+    async with channel_to(behave) as channel:
+        assert [await channel.ask([word], 5.0) for word in (b"a", b"b")] == [b"a", b"b"]
+
+
 async def test_calls_share_one_connection_and_are_answered_in_any_order() -> None:
     connections = 0
 
