@@ -1,21 +1,19 @@
 """The way to one server: connects when there is something to ask, and again after a connection has ended.
 
 A connection is awaited before anything is sent, at most for `CONNECT_S`, so that a server that is not there has certainly seen
-nothing. A peer that silently vanished (no FIN) is noticed by the kernel after `_UNHEARD_MS` of unacknowledged bytes.
+nothing. `connect.py` does it.
 """
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from control_plane.kept_open import KeptOpen
+from control_plane.unary_grpc.connect import connect
 from control_plane.unary_grpc.connection import CallFailedError, Connection, Status
 from control_plane.unary_grpc.heads import request_head
 
 CONNECT_S = 0.5  # a host that swallows packets must not use up a whole deadline before another is asked
-_UNHEARD_MS = 5_000
-_IDLE_S = 10
 
 
 class AddressError(ValueError):
@@ -58,20 +56,13 @@ class Channel:
             raise CallFailedError(Status.DEADLINE_EXCEEDED, "no connection in time", was_sent=False) from None
 
     async def _open(self) -> Connection:
-        loop, connection = asyncio.get_running_loop(), Connection(self._head)
-        is_ready = False
         try:
             async with asyncio.timeout(CONNECT_S):
-                transport, _ = await loop.create_connection(lambda: connection, self._host, self._port)
-                _watch(transport.get_extra_info("socket"))
-                await connection.ready
-                is_ready = True
+                return await connect(self._head, self._host, self._port, within_s=CONNECT_S)
         except (OSError, TimeoutError) as error:
-            raise CallFailedError(Status.UNAVAILABLE, f"no connection: {error}", was_sent=False) from None
-        finally:
-            if not is_ready:
-                await connection.close()
-        return connection
+            raise CallFailedError(
+                Status.UNAVAILABLE, f"no connection: {str(error) or 'no answer in time'}", was_sent=False
+            ) from None
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -88,10 +79,3 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 def _closed() -> CallFailedError:
     return CallFailedError(Status.UNAVAILABLE, "the channel was closed", was_sent=False)
-
-
-def _watch(connected: socket.socket) -> None:
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_S)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_S // 3)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNHEARD_MS)

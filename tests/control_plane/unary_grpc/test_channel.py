@@ -1,7 +1,8 @@
 """Reaching a server: addresses, one try for all who wait, and servers that accept and say nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -12,7 +13,7 @@ from control_plane.unary_grpc.connection import CallFailedError, Status
 from control_plane.unary_grpc.frames import CONNECTION, Kind, frame
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
-from tests.control_plane.unary_grpc.peer import PATH, Peer, channel_to
+from tests.control_plane.unary_grpc.peer import PATH, Peer, channel_to, echo, server_that
 
 
 @pytest.mark.parametrize(
@@ -88,13 +89,54 @@ async def test_nobody_listening_is_said_at_once() -> None:
     assert not caught.value.was_sent
 
 
-async def test_one_who_gives_up_does_not_take_the_connection_from_the_others() -> None:
-    async def behave(peer: Peer) -> None:
-        while True:
-            stream, _, message = await peer.asked()
-            peer.answer(stream, message)
+@asynccontextmanager
+async def host_of(monkeypatch: pytest.MonkeyPatch, addresses: Sequence[str], port: int) -> AsyncIterator[Channel]:
+    """A channel to a host whose name has these addresses."""
 
-    async with channel_to(behave) as channel:
+    async def resolve(*_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    channel = Channel(f"triton:{port}", PATH)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+
+
+async def test_an_address_that_is_dead_leaves_the_living_one_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One refuses, one accepts and says nothing, one answers."""
+    silent_have_gone = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal silent_have_gone
+        await reader.read()
+        silent_have_gone += 1
+        writer.close()
+
+    async def all_have_gone() -> bool:
+        return silent_have_gone == 2
+
+    async with server_that(echo) as port:
+        servers = [await asyncio.start_server(silent, host, port) for host in ("127.0.0.2", "127.0.0.5")]
+        addresses = ["127.0.0.3", "127.0.0.2", "127.0.0.5", "127.0.0.1", "127.0.0.4"]
+        async with host_of(monkeypatch, addresses, port) as channel:
+            assert await channel.ask([b"x"], 5.0) == b"x"
+            await eventually(all_have_gone)
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+
+
+async def test_the_last_of_several_addresses_says_why_there_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with host_of(monkeypatch, ["127.0.0.1", "127.0.0.2"], free_port().number) as channel:
+        with pytest.raises(CallFailedError, match="no connection") as caught:
+            await channel.ask([b"x"], 5.0)
+    assert (caught.value.status, caught.value.was_sent) == (Status.UNAVAILABLE, False)
+
+
+async def test_one_who_gives_up_does_not_take_the_connection_from_the_others() -> None:
+    async with channel_to(echo) as channel:
         first = asyncio.create_task(channel.ask([b"a"], 5.0))
         await asyncio.sleep(0)
         second = asyncio.create_task(channel.ask([b"b"], 5.0))

@@ -9,15 +9,9 @@ import uvloop
 from control_plane.unary_grpc.channel import Channel
 from control_plane.unary_grpc.connection import CallFailedError, Status
 from control_plane.unary_grpc.frames import CONNECTION, Flag, Kind, Reset, Setting, frame, reset, settings, window_update
-from tests.control_plane.unary_grpc.peer import END, PATH, Peer, block, channel_to, grpc_message
+from tests.control_plane.unary_grpc.peer import END, PATH, Peer, block, channel_to, echo, grpc_message
 
 OK_HEAD = {":status": "200", "content-type": "application/grpc"}
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        stream, _, message = await peer.asked()
-        peer.answer(stream, message)
 
 
 async def failure_of(asking: Awaitable[bytes]) -> CallFailedError:
