@@ -53,7 +53,7 @@ class InferenceDoor:
     limits: BodyLimits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = trace_of(scope)
+        trace, scope["route"] = trace_of(scope), self
         trace.route = self.path
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         caller, wire = _Caller(receive), self.wire()
