@@ -127,6 +127,14 @@ def picture(text: str, *, param: str) -> bytes:
         if not head.endswith(";base64"):
             raise ApiError("invalid_image", "A data: URL must be base64.", param=param)
     try:
+        return msgspec.convert(text, bytes)  # a third of the time, and takes nothing that the other does not
+    except ValueError:
+        return _slowly(text, param)
+
+
+def _slowly(text: str, param: str) -> bytes:
+    """What is base64 by the letter, such as with more padding than it needs. Raises invalid_image."""
+    try:
         return a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error is one; so is non-ASCII text
         message = "The image is not valid base64 (standard alphabet, padded, no line breaks)."
