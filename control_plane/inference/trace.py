@@ -48,4 +48,4 @@ class Trace:
 
     def server_timing(self) -> str:
         """The `Server-Timing` header: every stage in milliseconds."""
-        return ", ".join(f"{stage};dur={spent_ms:.2f}" for stage, spent_ms in self.stages_ms.items())
+        return ", ".join([f"{stage};dur={spent_ms:.2f}" for stage, spent_ms in self.stages_ms.items()])
