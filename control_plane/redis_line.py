@@ -55,7 +55,7 @@ class Line(asyncio.Protocol):
         """One reply a command, errors that Redis answered with included. Raises ConnectionError, TimeoutError of redis-py."""
         if not self.is_open:
             raise RedisConnectionError("The connection has ended.")
-        packed = self._connection.pack_commands(commands)  # before a place is taken: what cannot be packed must leave none
+        packed = self._packed(commands)  # before a place is taken: what cannot be packed must leave none
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._asked.append(_Asked(answer, len(commands), self._loop.time() + self._timeout_s))
         if self._timer is None:
@@ -66,6 +66,13 @@ class Line(asyncio.Protocol):
             if isinstance(reply, Exception) and not isinstance(reply, ResponseError):  # as LOADING: it does not answer yet
                 raise reply
         return replies
+
+    def _packed(self, commands: Sequence[Command]) -> list[bytes]:
+        """As redis-py packs them, in one call a command; redis-py says what is wrong with the rest, or can pack it after all."""
+        try:
+            return [hiredis.pack_command((*name.split(), *arguments)) for name, *arguments in commands]
+        except TypeError:
+            return self._connection.pack_commands(commands)
 
     async def close(self) -> None:
         """Ends it; whoever waits is told so."""

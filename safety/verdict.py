@@ -3,8 +3,9 @@
 Frozen shapes shared by every rule and by the wire (reference: safety catalogue §3.2, §3.5, §3.6). Knows no HTTP and no policy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,10 @@ class RefusedFor(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """One rule's outcome. `score` is None when not evaluated; `at` is (step, dimension or None)."""
+    """One rule's outcome. `score` is None when not evaluated; `at` is (step, dimension or None).
+
+    Most are built once and stand in verdict after verdict, so each keeps how it reads; `safety.wire` fills that in.
+    """
 
     id: str  # "B1.ee_linear_speed"
     status: RuleStatus
@@ -72,6 +76,7 @@ class RuleResult:
     at: tuple[int, int | None] | None = None
     reason: NotEvaluated | None = None
     message: str | None = None
+    row: dict[str, Any] | None = field(init=False, default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,14 @@ from safety.verdict import Fallback, RuleResult, Verdict
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """The `safety` object of an answer."""
+    """The `safety` object of an answer. Its rows are shared with other answers: nobody may change them."""
     return {
         "decision": str(verdict.decision),
         "overall_score": rounded_score(verdict.overall_score),
         "limiting_rule": verdict.limiting_rule,
         "score_is_upper_bound": verdict.score_is_upper_bound,
         "coverage": {"evaluated": verdict.coverage.evaluated, "applicable": verdict.coverage.applicable},
-        "rules": [_rule_json(result) for result in verdict.rules],
+        "rules": [result.row or _written(result) for result in verdict.rules],
         "profile": verdict.profile,
         "guard_version": verdict.guard_version,
         "certified": False,
@@ -41,6 +41,13 @@ def fallback_json(fallback: Fallback) -> dict[str, Any]:
     """The `fallback` object of a refused answer."""
     values = None if fallback.values is None else list(fallback.values)
     return {"type": fallback.type, "values": values, "is_safe_state": fallback.is_safe_state}
+
+
+def _written(result: RuleResult) -> dict[str, Any]:
+    """The row, worked out once. Two threads may do so at the same moment, and get the same."""
+    row = _rule_json(result)
+    object.__setattr__(result, "row", row)
+    return row
 
 
 def _rule_json(result: RuleResult) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import hmac
 import re
 import secrets
 import zlib
+from collections.abc import Callable
 
 LIVE_PREFIX, TEST_PREFIX = "vla_live_", "vla_test_"
 RANDOM_CHARACTERS = 27
 CHECKSUM_CHARACTERS = 6
 START_CHARACTERS = 4
 
+_CHARACTERS = len(LIVE_PREFIX) + RANDOM_CHARACTERS + CHECKSUM_CHARACTERS
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KEY = re.compile(rf"((?:{LIVE_PREFIX}|{TEST_PREFIX})[0-9A-Za-z]{{{RANDOM_CHARACTERS}}})([0-9A-Za-z]{{{CHECKSUM_CHARACTERS}}})")
 
@@ -23,6 +25,11 @@ def mint_key(*, is_test: bool = False) -> str:
     """A new key. It is shown once and kept nowhere."""
     body = (TEST_PREFIX if is_test else LIVE_PREFIX) + "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
     return body + checksum(body)
+
+
+def is_as_long(text: str) -> bool:
+    """Whether it has exactly as many characters as a key, and none but ASCII: costs next to nothing to ask."""
+    return len(text) == _CHARACTERS and text.isascii()
 
 
 def is_well_formed(text: str) -> bool:
@@ -52,6 +59,18 @@ def digest_of(key: str, *, pepper: bytes) -> bytes:
     reveal is a part of a digest, and nobody without the pepper can make a key whose digest begins in a wanted way.
     """
     return hmac.digest(pepper, key.encode("ascii"), "sha256")
+
+
+def digester(*, pepper: bytes) -> Callable[[str], bytes]:
+    """`digest_of` under one pepper, for who is asked with every request: what only depends on the pepper is done once."""
+    begun = hmac.new(pepper, digestmod="sha256")
+
+    def digest(key: str) -> bytes:
+        mine = begun.copy()
+        mine.update(key.encode("ascii"))
+        return mine.digest()
+
+    return digest
 
 
 def start_of(key: str) -> str:

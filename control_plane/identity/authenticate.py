@@ -1,4 +1,4 @@
-"""Who calls: checksum first, then this process's cache, then what the stores say. Fails closed.
+"""Who calls: this process's cache first, then the checksum, then what the stores say. Fails closed.
 
 `RevocationListener` tells this cache what has changed; without it nothing is believed longer than `cache_s`. A key in steady use
 is looked up again in the background before that, so that a robot's control loop does not wait for a store, be it slow or gone.
@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
+from prometheus_client import Counter
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.errors import ERRORS, ApiError
 from control_plane.identity.address import Network, calling_address, is_within, networks
-from control_plane.identity.api_key import digest_of, is_well_formed
+from control_plane.identity.api_key import digester, is_as_long, is_well_formed
 from control_plane.identity.last_used import LastUsed
 from control_plane.identity.principal import Principal
 from control_plane.identity.read_through import Found, ReadThrough, Source
@@ -57,10 +58,11 @@ class Authenticator:
         self._stores = ReadThrough(
             engine=engine, redis=redis, cache_s=cache_s, is_away=metrics.breaker_open.labels("postgres").set
         )
-        self._pepper = pepper
+        self._digest = digester(pepper=pepper)
         self._cache_s = cache_s
         self._metrics = metrics
-        self._entries: LRUCache[bytes, _Entry] = LRUCache(_CACHED_KEYS)
+        self._good: dict[Source, Counter] = {}  # looking a series up costs more than counting
+        self._entries: dict[bytes, _Entry] = {}
         self._unknown: TTLCache[bytes, bool] = TTLCache(_CACHED_KEYS, ttl=min(_UNKNOWN_S, cache_s))
         self._lookups: dict[bytes, asyncio.Task[Found | None]] = {}
         self._tasks: set[asyncio.Task[Found | None]] = set()
@@ -72,11 +74,13 @@ class Authenticator:
         key = _key_in(authorization)
         if key is None:
             raise self._refuse("missing_key", Source.NONE)
-        if not is_well_formed(key):
+        if not is_as_long(key):
             raise self._refuse("malformed_key", Source.NONE)
-        digest = digest_of(key, pepper=self._pepper)
+        digest = self._digest(key)
         entry, source = self._cached(digest), Source.PROCESS
         if entry is None:
+            if not is_well_formed(key):  # asked here, because only keys that are get into the cache
+                raise self._refuse("malformed_key", Source.NONE)
             entry, source = await self._fetch(digest)
         now_s = time.time()
         refusal = entry.record.refusal(now_s=now_s)
@@ -85,7 +89,7 @@ class Authenticator:
         if refusal is not None:
             raise self._refuse(refusal, source)
         self.last_used.note(entry.principal.key_id, now_s)
-        self._metrics.auth.labels(source, "ok").inc()
+        self._count_good(source)
         return entry.principal
 
     def forget(self, digests: Iterable[bytes]) -> None:
@@ -106,6 +110,12 @@ class Authenticator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _count_good(self, source: Source) -> None:
+        series = self._good.get(source)
+        if series is None:
+            series = self._good[source] = self._metrics.auth.labels(source, "ok")
+        series.inc()
 
     def _is_from_where_it_may(self, entry: _Entry) -> bool:
         allowed = entry.allowed_networks
@@ -155,11 +165,14 @@ class Authenticator:
         return self._lookups.get(digest) is asyncio.current_task()
 
     def _keep(self, digest: bytes, found: Found) -> None:
+        """A key in use is kept anew every few seconds, so that the one that was kept longest ago is the one to drop."""
+        self._entries.pop(digest, None)
         if found.record is None:
-            self._entries.pop(digest, None)
             self._unknown[digest] = True
-        else:
-            self._entries[digest] = self._entry(found.record, found.believed_for_s)
+            return
+        self._entries[digest] = self._entry(found.record, found.believed_for_s)
+        if len(self._entries) > _CACHED_KEYS:
+            del self._entries[next(iter(self._entries))]
 
     def _entry(self, record: KeyRecord, believed_for_s: float) -> _Entry:
         now_s = time.monotonic()

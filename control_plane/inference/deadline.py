@@ -1,10 +1,9 @@
 """When an answer stops being worth anything. Counted from the first byte of the request; knows no stage and no caller."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from types import TracebackType
 
 from control_plane.errors import ApiError
 
@@ -30,12 +29,11 @@ class Deadline:
         """How much too late it is by now."""
         return max(0, math.ceil((perf_counter() - self.ends_s) * 1e3))
 
-    @contextmanager
-    def said(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Whoever finds inside that it is too late need not know by how much, nor whose deadline it was."""
-        try:
-            yield
-        except ApiError as error:
-            if error.kind.code == _LATE and error.late_by_ms is None:
-                error.late_by_ms, error.param = self.late_by_ms(), self.param
-            raise
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, failure: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(failure, ApiError) and failure.kind.code == _LATE and failure.late_by_ms is None:
+            failure.late_by_ms, failure.param = self.late_by_ms(), self.param

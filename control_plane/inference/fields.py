@@ -6,8 +6,10 @@ Called by `parse.py` and `multipart.py`; knows no content type and no policy.
 
 import re
 from binascii import a2b_base64
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -127,23 +129,41 @@ def picture(text: str, *, param: str) -> bytes:
         if not head.endswith(";base64"):
             raise ApiError("invalid_image", "A data: URL must be base64.", param=param)
     try:
+        return msgspec.convert(text, bytes)  # a third of the time, and takes nothing that the other does not
+    except ValueError:
+        return _slowly(text, param)
+
+
+def _slowly(text: str, param: str) -> bytes:
+    """What is base64 by the letter, such as with more padding than it needs. Raises invalid_image."""
+    try:
         return a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error is one; so is non-ASCII text
         message = "The image is not valid base64 (standard alphabet, padded, no line breaks)."
         raise ApiError("invalid_image", message, param=param) from None
 
 
-@contextmanager
-def complaints(wire: str, *, inside: str = "") -> Iterator[None]:
+def complaints(wire: str, *, inside: str = "") -> AbstractContextManager[None]:
     """Turns msgspec's errors into ours. `inside` is the field whose own text is being decoded, if not the whole body."""
-    try:
-        yield
-    except msgspec.ValidationError as error:
-        raise _complaint(str(error), inside) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8 text or is nested too deeply"
-        code = _CODES.get(inside, "invalid_field") if inside else "invalid_body"
-        raise ApiError(code, f"{inside or 'The body'} is not valid {wire}: {reason}.", param=inside or None) from None
+    return _Complaints(wire, inside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Complaints(AbstractContextManager[None]):
+    wire: str
+    inside: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        inside = self.inside
+        if isinstance(error, msgspec.ValidationError):
+            raise _complaint(str(error), inside) from None
+        if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError, RecursionError)):
+            reason = str(error) if isinstance(error, msgspec.DecodeError) else "it is not UTF-8 text or is nested too deeply"
+            code = _CODES.get(inside, "invalid_field") if inside else "invalid_body"
+            raise ApiError(code, f"{inside or 'The body'} is not valid {self.wire}: {reason}.", param=inside or None) from None
 
 
 def naming_the_camera(error: ApiError, reread: Callable[[], RawPictures], *, starts: tuple[bytes, ...]) -> ApiError:

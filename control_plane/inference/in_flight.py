@@ -5,7 +5,6 @@ are turned away before their body is read. The last eighth is for customers who 
 them out. Bodies that are still arriving are bounded per customer, because they hold memory.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
@@ -13,6 +12,8 @@ from uuid import UUID
 from prometheus_client import Gauge
 
 from control_plane.errors import ApiError
+
+_Counts = dict[int, int]  # by customer; as a number, because a UUID works its hash out anew at each look
 
 
 class InFlight:
@@ -24,8 +25,8 @@ class InFlight:
         self._kept = limit // 8  # places that only customers with fewer than `_few` in hand may take
         self._few = max(1, limit // 16)
         self._taken = 0
-        self._held: Counter[UUID] = Counter()
-        self._reading: Counter[UUID] = Counter()
+        self._held: _Counts = {}
+        self._reading: _Counts = {}
 
     def shed(self) -> None:
         """Raises `overloaded` when all places are taken."""
@@ -35,32 +36,41 @@ class InFlight:
     @contextmanager
     def reading(self, customer_id: UUID, most: int) -> Iterator[None]:
         """While one body of this customer arrives. Raises `concurrency_limit` when `most` of theirs are arriving already."""
-        if self._reading[customer_id] >= most:
+        customer = customer_id.int
+        if self._reading.get(customer, 0) >= most:
             raise ApiError("concurrency_limit", retry_after_ms=100)
-        self._reading[customer_id] += 1
+        _take(self._reading, customer)
         try:
             yield
         finally:
-            self._reading[customer_id] -= 1
-            if not self._reading[customer_id]:
-                del self._reading[customer_id]
+            _free(self._reading, customer)
 
     @contextmanager
     def place(self, customer_id: UUID, most: int) -> Iterator[None]:
         """A place for one request. Raises `overloaded` when there is none for this customer, `concurrency_limit` at `most`."""
         self.shed()
-        if self._held[customer_id] >= most:
+        customer = customer_id.int
+        held = self._held.get(customer, 0)
+        if held >= most:
             raise ApiError("concurrency_limit", retry_after_ms=100)
-        if self._taken >= self._limit - self._kept and self._held[customer_id] >= self._few:
+        if self._taken >= self._limit - self._kept and held >= self._few:
             raise ApiError("overloaded", retry_after_ms=250)
         self._taken += 1
-        self._held[customer_id] += 1
+        _take(self._held, customer)
         self._gauge.inc()
         try:
             yield
         finally:
             self._taken -= 1
-            self._held[customer_id] -= 1
-            if not self._held[customer_id]:
-                del self._held[customer_id]
+            _free(self._held, customer)
             self._gauge.dec()
+
+
+def _take(counts: _Counts, customer: int) -> None:
+    counts[customer] = counts.get(customer, 0) + 1
+
+
+def _free(counts: _Counts, customer: int) -> None:
+    left = counts.pop(customer) - 1
+    if left:
+        counts[customer] = left

@@ -80,7 +80,7 @@ class Pipeline:
         require_in_scope(principal, *self.contract.scope(inquiry))
         deadline = self._deadline(call.trace, inquiry, principal)
         turn = self._turn(principal, inquiry, deadline)
-        with self.in_flight.place(principal.customer_id, principal.limits.concurrency), deadline.said():
+        with self.in_flight.place(principal.customer_id, principal.limits.concurrency), deadline:
             async with await self._admit(call, principal, deadline, turn) as account:  # 4
                 guarded = self._contract(account, inquiry)  # 5
                 motion = await self._act(account, guarded.observation, deadline)  # 6, 7

@@ -18,6 +18,7 @@ class Trace:
     """Times are `perf_counter` seconds; `stages_ms` keeps the order in which the steps ran."""
 
     request_id: UUID = field(default_factory=mint)
+    public_id: str = field(init=False)  # the same as customers see it
     started_s: float = field(default_factory=perf_counter)
     marked_s: float = field(default_factory=perf_counter)
     route: str = "other"
@@ -28,10 +29,12 @@ class Trace:
     is_idempotent: bool = False  # sent with an Idempotency-Key: its usage event may come twice, under one id
     is_recorded: bool = False  # its verdict is in the journal, or may be
 
-    @property
-    def public_id(self) -> str:
-        """The id as customers see it."""
-        return public_form(self.request_id)
+    def __post_init__(self) -> None:
+        self.public_id = public_form(self.request_id)
+
+    def continue_as(self, request_id: UUID) -> None:
+        """This is another attempt at a request that has an id already."""
+        self.request_id, self.public_id = request_id, public_form(request_id)
 
     def mark(self, stage: str) -> None:
         """Everything since the last mark was this stage."""
@@ -45,4 +48,4 @@ class Trace:
 
     def server_timing(self) -> str:
         """The `Server-Timing` header: every stage in milliseconds."""
-        return ", ".join(f"{stage};dur={spent_ms:.2f}" for stage, spent_ms in self.stages_ms.items())
+        return ", ".join([f"{stage};dur={spent_ms:.2f}" for stage, spent_ms in self.stages_ms.items()])

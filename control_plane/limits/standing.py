@@ -48,8 +48,8 @@ class Standing:
         windows = [window for window in (self.minute, self.key_minute, self.day, self.month, self.spend) if window is not None]
         tightest = self.tightest_minute
         return {
-            "RateLimit-Policy": ", ".join(f'"{w.name}";q={w.quota};w={w.length_s}' for w in windows),
-            "RateLimit": ", ".join(f'"{w.name}";r={w.remaining};t={_seconds(w.grows_in_us)}' for w in windows),
+            "RateLimit-Policy": ", ".join([f'"{w.name}";q={w.quota};w={w.length_s}' for w in windows]),
+            "RateLimit": ", ".join([f'"{w.name}";r={w.remaining};t={_seconds(w.grows_in_us)}' for w in windows]),
             "X-RateLimit-Limit-Requests": str(tightest.quota),
             "X-RateLimit-Remaining-Requests": str(tightest.remaining),
             "X-RateLimit-Reset-Requests": f"{_seconds(tightest.full_in_us)}s",

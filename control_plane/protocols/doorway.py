@@ -4,8 +4,9 @@ Pure ASGI, because it stands on the hot path. What nobody mapped becomes `intern
 its traceback goes to the log. Counts and times every request, on HTTP or on a socket; knows no door.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -150,10 +151,21 @@ class _Reply:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def json_headers(body: bytes, extra: Any) -> list[tuple[bytes, bytes]]:
+def json_headers(body: bytes, extra: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """The headers of a JSON answer, as ASGI wants them."""
+    return headers_of(body, b"application/json", extra)
+
+
+def headers_of(body: bytes, content_type: bytes, extra: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, as ASGI wants them."""
     return [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in extra.items()),
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        *[(_field(name), value.encode()) for name, value in extra.items()],
     ]
+
+
+@cache
+def _field(name: str) -> bytes:
+    """A header's name as it goes out; the names are ours, so they are few."""
+    return name.lower().encode()

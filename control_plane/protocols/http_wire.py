@@ -17,7 +17,7 @@ from control_plane.inference.answer import Answer
 from control_plane.inference.body import BodyLimits, ClientGone, read_body
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.pipeline import Call, Pipeline
-from control_plane.protocols.doorway import trace_of
+from control_plane.protocols.doorway import headers_of, trace_of
 from safety.wire import fallback_json
 
 JSON = b"application/json"
@@ -53,7 +53,7 @@ class InferenceDoor:
     limits: BodyLimits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = trace_of(scope)
+        trace, scope["route"] = trace_of(scope), self
         trace.route = self.path
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
         caller, wire = _Caller(receive), self.wire()
@@ -83,11 +83,7 @@ class InferenceDoor:
 
 async def _send(answer: Answer, written: Written, send: Send) -> None:
     extra = {"Server-Timing": answer.trace.server_timing(), **answer.admission.headers()}
-    headers = [
-        (b"content-type", written.content_type),
-        (b"content-length", str(len(written.body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in extra.items()),
-    ]
+    headers = headers_of(written.body, written.content_type, extra)
     await send({"type": "http.response.start", "status": written.status, "headers": headers})
     await send({"type": "http.response.body", "body": written.body})
 

@@ -150,7 +150,8 @@ class Idempotent:
             return
         if claim.found in _REFUSALS:
             raise _refusal(claim)
-        trace.request_id, trace.is_idempotent = claim.request_id, True
+        trace.continue_as(claim.request_id)
+        trace.is_idempotent = True
         await self._first(scope, _again(body, receive), send, (claim, keeping))
 
     async def _read(self, scope: Scope, receive: Receive, owner: Owner) -> bytes:

@@ -1,6 +1,7 @@
 """The JSON that customers read: frozen per decision, finite, and never kinder than the verdict."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,20 @@ def test_a_rule_that_did_not_look_has_a_null_score_and_a_reason_and_nothing_else
 def test_a_hold_without_values_stays_null() -> None:
     hold = Fallback(type="hold", values=None)
     assert fallback_json(hold) == {"type": "hold", "values": None, "is_safe_state": False}
+
+
+def test_what_is_the_same_in_every_verdict_is_written_once_and_reads_as_if_it_were_new() -> None:
+    first, second = GUARD.check(chunk()), GUARD.check(chunk())
+    rows, again = verdict_json(first)["rules"], verdict_json(second)["rules"]
+    assert rows == again == verdict_json(replace(second, rules=tuple(replace(result) for result in second.rules)))["rules"]
+    kept = [row is other for row, other in zip(rows, again, strict=True)]
+    assert kept == [result is other for result, other in zip(first.rules, second.rules, strict=True)]
+    assert sum(kept) > len(kept) / 2
+
+
+def test_a_changed_result_is_written_anew() -> None:
+    result = GUARD.check(chunk()).rules[0]
+    verdict = GUARD.check(chunk())
+    verdict_json(replace(verdict, rules=(result,)))
+    (row,) = verdict_json(replace(verdict, rules=(replace(result, message="other"),)))["rules"]
+    assert row["message"] == "other"

@@ -7,7 +7,18 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.identity.api_key import base62, checksum, digest_of, is_well_formed, mint_key, start_of
+from control_plane.identity.api_key import (
+    LIVE_PREFIX,
+    TEST_PREFIX,
+    base62,
+    checksum,
+    digest_of,
+    digester,
+    is_as_long,
+    is_well_formed,
+    mint_key,
+    start_of,
+)
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -72,3 +83,16 @@ def test_the_digest_is_hmac_sha256_under_the_pepper() -> None:
 def test_the_start_is_short_and_readable() -> None:
     key = mint_key()
     assert start_of(key) == key[:13] + "…"
+
+
+@given(st.binary(max_size=200), st.lists(st.text(st.characters(codec="ascii"), max_size=100), min_size=1, max_size=3))
+def test_a_digester_says_what_digest_of_says_time_after_time(pepper: bytes, keys: list[str]) -> None:
+    digest = digester(pepper=pepper)
+    assert [digest(key) for key in keys] == [digest_of(key, pepper=pepper) for key in keys]
+
+
+def test_keys_of_both_kinds_are_as_long_as_a_key() -> None:
+    assert len(LIVE_PREFIX) == len(TEST_PREFIX)
+    assert is_as_long(mint_key())
+    assert is_as_long(mint_key(is_test=True))
+    assert not any(is_as_long(text) for text in (mint_key() + "0", mint_key()[1:], "é" * 42))

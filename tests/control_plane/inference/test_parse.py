@@ -1,17 +1,20 @@
 """Every wire gives the same inquiry, and every wrong field is named."""
 
 import base64
+import binascii
 import json
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from control_plane.errors import ApiError
 from control_plane.guarding.fields import BoxFields, RequestSafety, StateFields
 from control_plane.inference import parse_json
-from control_plane.inference.fields import Fields
+from control_plane.inference.fields import Fields, picture
 from control_plane.inference.observation import Inquiry
 from control_plane.inference.parse import parse
 
@@ -317,3 +320,18 @@ def test_a_msgpack_state_is_refused_by_its_length() -> None:
     with pytest.raises(ApiError) as caught:
         parse(body, "application/msgpack")
     assert (caught.value.kind.code, caught.value.param) == ("invalid_state", "state")
+
+
+@given(st.text("ABab01+/=\n -_é", max_size=12))
+@example("AAAA=")
+@example("QQ==")
+@example("QR==")
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_a_picture_is_taken_exactly_when_it_is_base64_by_the_letter(text: str) -> None:
+    try:
+        expected = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        with pytest.raises(ApiError, match="not valid base64"):
+            picture(text, param="image")
+    else:
+        assert picture(text, param="image") == expected

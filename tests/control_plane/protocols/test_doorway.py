@@ -6,15 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import redis.exceptions
 import sqlalchemy.exc
+from starlette.types import Receive, Scope, Send
 from tritonclient.utils import InferenceServerException
 
 from control_plane.errors import ERRORS
 from control_plane.triton import TritonCall
 from control_plane.usage.event import UsageEvent
-from tests.control_plane.fakes import FakeTriton, House, picture
+from tests.control_plane.fakes import KEY, FakeTriton, House, picture
 
 SECRET = "swordfish-5a1c"
 BODY = {"image": base64.b64encode(picture()).decode(), "instruction": f"pick up the {SECRET} cube"}
@@ -92,6 +94,28 @@ async def test_the_frameworks_own_errors_have_our_shape(method: str, path: str, 
     assert response.json()["error"]["code"] == code
     assert response.json()["error"]["request_id"] == response.headers["x-request-id"]
     assert ("allow" in response.headers) is (status == 405)
+
+
+@pytest.mark.parametrize("path", [PATH, "/act", "/v1/actions/generations"])
+async def test_a_request_for_a_motion_goes_past_the_framework_and_is_reported_all_the_same(path: str) -> None:
+    house = House()
+    app = house.app()
+
+    async def stopped(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("the framework was asked")
+
+    app.middleware_stack = stopped
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client,
+    ):
+        response = await client.post(path, content=b"[", headers={"Authorization": KEY, "Content-Type": "application/json"})
+        with pytest.raises(AssertionError):
+            await client.get(path)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_body")
+    (line,) = lines(house, "request")
+    assert (line["request_id"], line["route"]) == (response.headers["x-request-id"], path)
+    assert count(house, "vla_requests_total", route=path, policy="unknown", outcome="invalid_body") == 1
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/errors", "/openapi.json", "/v1/models", "/nowhere"])
