@@ -10,7 +10,7 @@ from calendar import monthrange
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -47,8 +47,7 @@ class Beside(Protocol):
         """What it answered, an exception included."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(NamedTuple):
     """What admit.lua answers, in its order."""
 
     refused_by: bytes
@@ -239,7 +238,7 @@ class _RedisLease:
 
     def _settle_into(self, pipeline: Pipeline, *, is_billed: bytes) -> None:
         if self.settle is None:
-            pipeline.zrem(self.keys[1], self.id)
+            pipeline.execute_command("ZREM", self.keys[1], self.id)
         else:
             script, *arguments = self.settle
             pipeline.eval(script.decode(), 2, *self.keys[:2], *arguments, is_billed)
