@@ -18,6 +18,7 @@ help: ## List the targets
 setup: ## Create the environments that the service needs
 	@[ -e $(APP)/.ready ] && [ -e $(TRITON)/.ready ] || $(PYTHON) deploy/embedded/preflight.py .
 	@$(MAKE) --silent --no-print-directory -j2 $(APP)/.ready $(TRITON)/.ready
+	@$(MAKE) --silent --no-print-directory $(APP)/.bicubic
 
 $(APP)/.ready: requirements/dev.txt requirements/openpi.txt
 	@echo "· application environment ($(APP)): a minute"
@@ -25,6 +26,11 @@ $(APP)/.ready: requirements/dev.txt requirements/openpi.txt
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes --no-deps -r requirements/openpi.txt
 	@ln -sf ../../scripts/vlaapi $(BIN)/vlaapi
+	@touch $@
+
+# Without a C compiler it says so, and Pillow does the same in more time. After one was installed: rm .venv/.bicubic
+$(APP)/.bicubic: export/contract/bicubic.c $(APP)/.ready
+	@$(BIN)/python -m export.contract.compile_bicubic
 	@touch $@
 
 $(TRITON)/.ready: requirements/triton.txt

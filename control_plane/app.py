@@ -54,6 +54,7 @@ from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
 from control_plane.usage.spent import BillableCount
 from control_plane.usage.spool import Spool
+from export.contract.bicubic import is_compiled
 from safety.profile import Preset
 
 
@@ -258,7 +259,7 @@ def _lifespan(settings: Settings, n: Neighbours, drain: Drain) -> Callable[[Fast
             n.listener.start()
             closing.push_async_callback(n.listener.stop)
             await closing.enter_async_context(n.fleet.running())
-            n.log.info("started")
+            n.log.info("started", pictures_resized_by="library" if is_compiled() else "pillow")
             yield
             n.log.info("stopping")
 

@@ -6,7 +6,6 @@ the rest takes one of redis-py's pool. Errors that mean "Redis is away" are `RED
 waits for it and the others get ConnectionError at once.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, R
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from control_plane.breaker import Breaker
+from control_plane.kept_open import KeptOpen
 from control_plane.redis_line import Command, Line
 
 
@@ -42,56 +42,26 @@ _Parser: Any = type(
 
 
 class _Shared:
-    """The line that all share: opened when there is something to ask, and again after it has ended."""
+    """The line that all share."""
 
     def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
-        self._line: Line | None = None
-        self._opening: asyncio.Task[Line] | None = None
-        self._is_closed = False
+        self._line = KeptOpen(self._open, closed=lambda: RedisConnectionError("The client was closed."))
+        self.close = self._line.close
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Their replies. A broken connection is tried once more on a new one. Raises what redis-py raises."""
         try:
-            return await self._ask(commands)
+            return await (self._line.at_hand or await self._line.reach()).ask(commands)
         except RedisConnectionError:
-            if self._is_closed:
-                raise
-            return await self._ask(commands)
-
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        line = self._line
-        if line is None or not line.is_open:
-            line = await self._reach()
-        return await line.ask(commands)
-
-    async def _reach(self) -> Line:
-        """All who find no connection wait for the same try, which redis-py bounds."""
-        if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(_seen)
-        return await asyncio.shield(self._opening)
+            return await (self._line.at_hand or await self._line.reach()).ask(commands)
 
     async def _open(self) -> Line:
+        """redis-py bounds how long it takes."""
         connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call] # redis-py has no types here
         await connection.connect()
-        self._line = Line(connection, timeout_s=self._timeout_s, error_of=_Parser.parse_error)
-        return self._line
-
-    def close(self) -> None:
-        """Ends it, for good."""
-        self._is_closed = True
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._line is not None:
-            self._line.close()
-
-
-def _seen(opening: asyncio.Task[Line]) -> None:
-    """Everybody who waited may have given up: nobody is left to be told then."""
-    if not opening.cancelled():
-        opening.exception()
+        return Line(connection, timeout_s=self._timeout_s, error_of=_Parser.parse_error)
 
 
 class _Pipeline(Pipeline):
@@ -113,7 +83,8 @@ class _Pipeline(Pipeline):
         callbacks = self.response_callbacks
         for at, (args, options) in enumerate(stack):
             if args[0] in callbacks and not isinstance(replies[at], Exception):
-                replies[at] = callbacks[args[0]](replies[at], **options)
+                wanted = {name: value for name, value in options.items() if name != "keys"}  # those are for redis-py's cache
+                replies[at] = callbacks[args[0]](replies[at], **wanted)
         if raise_on_error:
             self.raise_first_error(stack, replies)
         return replies
@@ -145,7 +116,7 @@ class _Client(Redis):
         return pipeline
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 -- as above
-        self.shared.close()
+        await self.shared.close()
         await super().aclose(close_connection_pool)
 
 

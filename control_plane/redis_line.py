@@ -32,11 +32,15 @@ class _Asked:
 
 
 class Line(asyncio.Protocol):
-    """`connection` is connected and nobody else's. Ends at the first sign of trouble: who waits then is told, and asks anew."""
+    """`connection` is connected and nobody else's. Once it breaks, who waits is told, and asks anew.
+
+    After a late reply nothing more is asked on it. The late one's place stays, so that its reply goes to nobody else; those who
+    asked after it still get theirs.
+    """
 
     def __init__(self, connection: AbstractConnection, *, timeout_s: float, error_of: Callable[[str], Exception]) -> None:
         """`error_of` makes an exception of an error reply's text."""
-        self.is_open = True
+        self.is_open = True  # False: nothing more may be asked on it
         self._connection = connection
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=error_of, notEnoughData=_NOT_YET)
@@ -70,7 +74,7 @@ class Line(asyncio.Protocol):
         except TypeError:
             return self._connection.pack_commands(commands)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends it; whoever waits is told so."""
         self._end(RedisConnectionError("The connection was closed."))
 
@@ -83,6 +87,10 @@ class Line(asyncio.Protocol):
                     self._take(reply)
         except (InvalidResponse, IndexError) as error:
             self._end(RedisConnectionError(f"Redis broke its protocol: {error}"))
+
+    def eof_received(self) -> None:
+        """No reply can come any more, whatever is still to be sent."""
+        self._end(RedisConnectionError("Connection closed by server."))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Whoever waits is told: their commands may or may not have run."""
@@ -99,13 +107,16 @@ class Line(asyncio.Protocol):
     def _look_at_the_clock(self) -> None:
         """One timer for all: the first to have asked is the first to be late."""
         self._timer = None
-        if not self._asked:
-            return
-        left_s = self._asked[0].until_s - self._loop.time()
-        if left_s <= 0:
-            self._end(RedisTimeoutError("Timeout reading from Redis."))
-        else:
-            self._timer = self._loop.call_later(left_s, self._look_at_the_clock)
+        now = self._loop.time()
+        for asked in self._asked:
+            if asked.until_s > now:
+                self._timer = self._loop.call_at(asked.until_s, self._look_at_the_clock)
+                return
+            self.is_open = False
+            if not asked.answer.done():
+                asked.answer.set_exception(RedisTimeoutError("Timeout reading from Redis."))
+        if not self.is_open:
+            self._end(RedisConnectionError("Its replies came too late."))
 
     def _end(self, error: Exception) -> None:
         self.is_open = False

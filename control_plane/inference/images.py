@@ -67,10 +67,10 @@ def quick_pixels(data: bytes | NDArray[Any]) -> int:
     return data.size // 3 if data.dtype == np.uint8 else 0
 
 
-def read(data: bytes | NDArray[Any], *, param: str, max_pixels: int) -> Image.Image | NDArray[np.uint8]:
-    """An upright RGB image, or (height, width, 3) RGB pixels. Raises invalid_image naming `param`."""
+def read(data: bytes | NDArray[Any], *, param: str, max_pixels: int) -> NDArray[np.uint8]:
+    """Upright (height, width, 3) RGB pixels. Raises invalid_image naming `param`."""
     if isinstance(data, bytes):
-        return decode(data, param=param, max_pixels=max_pixels)
+        return np.asarray(decode(data, param=param, max_pixels=max_pixels))
     try:
         return _pixels(data, max_pixels)
     except _Refusal as refusal:

@@ -1,7 +1,8 @@
 """One HTTP/2 connection on which many gRPC calls are in flight at once (RFC 9113 §5, gRPC's PROTOCOL-HTTP2).
 
 A call is one message there and one back. A call that fails says whether the server can have seen it: it has certainly not if it
-said so itself (REFUSED_STREAM, or a stream above a GOAWAY's last). Knows no addresses and no protobuf; `channel.py` opens it.
+said so itself (REFUSED_STREAM, or a stream above a GOAWAY's last), or if the connection ended before all of the message had left.
+Knows no addresses and no protobuf; `channel.py` opens it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import cast
 from control_plane.unary_grpc.frames import (
     CONNECTION,
     FIRST_WINDOW,
+    FRAME_BYTES,
     LARGEST_WINDOW,
     PREFACE,
     Cutter,
@@ -31,7 +33,7 @@ from control_plane.unary_grpc.frames import (
     unpadded,
     window_update,
 )
-from control_plane.unary_grpc.heads import Head, Heads, message_of, timeout_head
+from control_plane.unary_grpc.heads import NO_TABLE, Head, Heads, message_of, timeout_head
 
 _LARGEST_ANSWER_BYTES = 256 * 2**20
 _REPLENISH_BYTES = 2**30
@@ -86,7 +88,7 @@ class Connection(asyncio.Protocol):
     """Use `ask` once `ready` is done. `head` is `request_head(…)`."""
 
     def __init__(self, head: bytes) -> None:
-        self._head = head
+        self._head, self._before_it = head, NO_TABLE
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()  # done once the peer has said its settings
         self.is_open = True  # False: no further call may begin on it
@@ -99,10 +101,10 @@ class Connection(asyncio.Protocol):
         self._next_stream = 1
         self._window = FIRST_WINDOW
         self._stream_window = FIRST_WINDOW
-        self._frame_bytes = 16_384
+        self._frame_bytes = FRAME_BYTES.start
         self._most_calls = _NO_LIMIT
         self._received_bytes = 0
-        self._block: tuple[Frame, list[bytes]] | None = None  # a header block of which more is to come
+        self._block: Frame | None = None  # what has come of a header block of which more is to come
 
     async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
         """The answer to `message` (given in parts). Raises CallFailedError; a cancellation is told to the server."""
@@ -142,6 +144,12 @@ class Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
+    def eof_received(self) -> None:
+        """No answer can come any more, whatever is still to be sent."""
+        self._fail_all("the server closed the connection")
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Fails what was in flight."""
         self._fail_all(f"connection lost: {exc}" if exc else "connection closed")
@@ -158,7 +166,7 @@ class Connection(asyncio.Protocol):
             self.is_open = False
         whole = b"".join((b"\0", length.to_bytes(4, "big"), *message))
         call = self._calls[stream] = _Call(self._loop.create_future(), whole, self._stream_window)
-        head = self._head + timeout_head(timeout_s)
+        head, self._before_it = self._before_it + self._head + timeout_head(timeout_s), b""
         self._send(stream, call, [frame(Kind.HEADERS, Flag.END_HEADERS, stream, head)])
         call.timer = self._loop.call_later(timeout_s, self._expire, stream)
         return stream, call
@@ -232,8 +240,8 @@ class Connection(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(CallFailedError(Status.UNAVAILABLE, details, was_sent=False))
             self.ready.exception()  # whoever opened it may have given up already
-        for stream in list(self._calls):
-            self._fail(stream, CallFailedError(Status.UNAVAILABLE, details))
+        for stream, call in list(self._calls.items()):  # no server begins with half a message
+            self._fail(stream, CallFailedError(Status.UNAVAILABLE, details, was_sent=call.at == len(call.message)))
         self._wake()
 
     def _wake(self) -> None:
@@ -290,7 +298,7 @@ class Connection(asyncio.Protocol):
 
     def _take_headers(self, one: Frame, block: bytes) -> None:
         if not one.flags & Flag.END_HEADERS:
-            self._block = one, [block]
+            self._block = one._replace(payload=block)
             return
         head = self._heads.read(block)
         call = self._calls.get(one.stream)
@@ -300,15 +308,14 @@ class Connection(asyncio.Protocol):
                 self._finish(one.stream)
 
     def _take_continuation(self, one: Frame) -> None:
-        if self._block is None or self._block[0].stream != one.stream:
+        if self._block is None or self._block.stream != one.stream:
             raise ProtocolError("the continuation of nothing")
-        first, parts = self._block
-        parts.append(one.payload)
-        if sum(map(len, parts)) > _LONGEST_BLOCK_BYTES:
+        block, is_whole = self._block.payload + one.payload, one.flags & Flag.END_HEADERS
+        if len(block) > _LONGEST_BLOCK_BYTES or not (one.payload or is_whole):
             raise ProtocolError("a header block without an end")
-        if one.flags & Flag.END_HEADERS:
-            self._block = None
-            self._take_headers(first._replace(flags=first.flags | Flag.END_HEADERS), b"".join(parts))
+        whole = self._block._replace(payload=block, flags=self._block.flags | is_whole)
+        self._block = None
+        self._take_headers(whole, block)
 
     def _finish(self, stream: int) -> None:
         """The peer has said all it will; what of ours is still unsent it does not want."""

@@ -3,7 +3,7 @@
 Knows no stream and no gRPC. A peer's frame is never longer than what we allow it, 16,384 bytes, which is the protocol's default.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ HEAD_BYTES = 9
 OUR_MAX_FRAME_BYTES = 16_384
 CONNECTION = 0  # the stream that is the connection itself
 LARGEST_WINDOW = 2**31 - 1
+FRAME_BYTES = range(16_384, 2**24)  # what a peer may allow us (§6.5.2)
 FIRST_WINDOW = 65_535  # of the connection always, of a stream until the peer's settings say another
 
 
@@ -50,6 +51,10 @@ class Setting(IntEnum):
     MAX_CONCURRENT_STREAMS = 3
     INITIAL_WINDOW_SIZE = 4
     MAX_FRAME_SIZE = 5
+
+
+_ANY = range(2**32)
+_ALLOWED: Mapping[int, range] = {Setting.MAX_FRAME_SIZE: FRAME_BYTES, Setting.INITIAL_WINDOW_SIZE: range(LARGEST_WINDOW + 1)}
 
 
 class Reset(IntEnum):
@@ -101,7 +106,10 @@ def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:
     if len(payload) % 6:
         raise ProtocolError("a SETTINGS frame of odd length")
     for at in range(0, len(payload), 6):
-        yield int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+        name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+        if value not in _ALLOWED.get(name, _ANY):
+            raise ProtocolError(f"a setting {name} of {value}")
+        yield name, value
 
 
 def read_number(payload: bytes) -> int:

@@ -13,6 +13,10 @@ from control_plane.unary_grpc.frames import ProtocolError
 
 Head = Mapping[str, str]
 
+NO_TABLE = (
+    b"\x20"  # "my table has no room" (§6.3), to be said once at the beginning: no later limit of the peer's can be below it
+)
+
 _REMEMBERED = 64  # there are three or four: the first head, and the last after a success
 _LONGEST_BYTES = 65_536
 _NEW_NAME = b"\x00"  # a literal that is to be remembered nowhere (§6.2.2)

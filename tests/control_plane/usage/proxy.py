@@ -15,6 +15,7 @@ class Proxy:
         self._target = urlsplit(url)
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -27,6 +28,12 @@ class Proxy:
         """Begins to listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
+    def say_the_last(self) -> None:
+        """Ends its side of the clients' connections, and reads nothing more of theirs."""
+        for writer in self._clients:
+            writer.transport.pause_reading()  # type: ignore[attr-defined] # it is a socket's, which reads too
+            writer.write_eof()
+
     async def close(self) -> None:
         """Ends every connection."""
         assert self._server is not None
@@ -38,6 +45,7 @@ class Proxy:
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._streams |= {to_client, to_server}
+        self._clients.add(to_client)
         await asyncio.gather(
             self._pass(from_client, to_server, "drops_requests"),
             self._pass(from_server, to_client, "drops_replies"),
