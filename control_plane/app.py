@@ -106,7 +106,7 @@ def _let_be() -> None:
 
 
 def _keep_memory() -> None:
-    """What one picture took is there for the next: else megabytes go back to the kernel, which clears new ones for each request."""
+    """What one picture took is there for the next: else megabytes go back to the kernel, which clears new ones each time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(_M_MMAP_THRESHOLD, _MOST_FROM_HEAP)

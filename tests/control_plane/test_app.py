@@ -21,6 +21,7 @@ from control_plane.settings import Settings, SettingsError
 from control_plane.usage.event import UsageStatus
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
+from tests.control_plane.fakes import ROOT
 from tests.control_plane.own_servers import own_valkey
 from tests.control_plane.whole_app import (
     MINIMAL,
@@ -34,9 +35,6 @@ from tests.control_plane.whole_app import (
     settings_of,
     variables,
 )
-
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
