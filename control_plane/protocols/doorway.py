@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -19,11 +18,9 @@ from control_plane.identity.address import note_call
 from control_plane.inference.account import CANCELLED
 from control_plane.inference.body import ClientGone
 from control_plane.inference.trace import Trace
-from control_plane.metrics import Metrics
+from control_plane.metrics import Metrics, Series
 
 _T = TypeVar("_T")
-_S = TypeVar("_S", Counter, Histogram)
-_Labels = tuple[str, ...]
 
 TRACE = "vla.trace"
 OTHER = "other"
@@ -38,18 +35,6 @@ def trace_of(scope: Scope) -> Trace:
     return trace
 
 
-class _Series(dict[_Labels, _S]):
-    """A metric's series by their labels. Prometheus's own look-up costs more than counting; the labels have few values."""
-
-    def __init__(self, metric: _S) -> None:
-        super().__init__()
-        self._metric: _S = metric
-
-    def __missing__(self, labels: _Labels) -> _S:
-        found = self[labels] = self._metric.labels(*labels)
-        return found
-
-
 class Register:
     """What is said, counted and logged about each request, whatever it came by."""
 
@@ -57,9 +42,9 @@ class Register:
         self.drain = drain or Drain()
         self.log = log
         self._errors_url = errors_url
-        self._durations = _Series(metrics.request_duration)
-        self._counts = _Series(metrics.requests)
-        self._stages = _Series(metrics.stage_duration)
+        self._durations = Series(metrics.request_duration)
+        self._counts = Series(metrics.requests)
+        self._stages = Series(metrics.stage_duration)
 
     async def outcome(self, trace: Trace, work: Awaitable[_T]) -> _T | ApiError:
         """What came of it. Anything that nobody mapped is `internal_error`; a cancellation goes on its way."""
