@@ -4,6 +4,7 @@
 of a request: those are `inference`'s.
 """
 
+import ctypes
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -57,6 +58,9 @@ from control_plane.usage.spool import Spool
 from export.contract.bicubic import is_compiled
 from safety.profile import Preset
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_MOST_FROM_HEAP, _MOST_KEPT = 32 * 2**20, 64 * 2**20  # bytes; glibc takes no larger first one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
@@ -98,6 +102,15 @@ def _let_be() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """What one picture took is there for the next: else megabytes go back to the kernel, which clears new ones each time."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, _MOST_FROM_HEAP)
+        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 def _neighbours(settings: Settings, triton: Triton | None, log: FilteringBoundLogger) -> Neighbours:

@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 _HAS_ITS_OWN_HANDLERS = "uvicorn"  # in text; `uvicorn.access` is left alone, because a handler in reach would switch it on
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
 _KEY = re.compile(r"(vla_[a-z]+_\w{4}|whsec_\w{4})[\w+/=]+")
 
 
@@ -26,11 +27,10 @@ def create_log(level: str, stream: BinaryIO | None = None) -> FilteringBoundLogg
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            _cut_secrets,
             _as_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
+    ).bind()  # what `wrap_logger` itself gives puts itself together anew for every line
     return log
 
 
@@ -67,12 +67,7 @@ def cut_keys(text: str) -> str:
     return _KEY.sub(r"\1…", text) if "vla_" in text or "whsec_" in text else text
 
 
-def _cut_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = cut_keys(value)
-    return event
-
-
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
+    """The line. Cut as a whole, so that a key is found in whatever value it stands; JSON escapes nothing that a key has."""
+    line = _ENCODER.encode(event)
+    return cut_keys(line.decode()).encode() if b"vla_" in line or b"whsec_" in line else line

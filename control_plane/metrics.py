@@ -8,10 +8,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
+
+_S = TypeVar("_S", Counter, Histogram)
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -95,6 +97,18 @@ class Metrics:
     capture_frames: Counter
     capture_spool_bytes: Gauge
     capture_removed: Counter
+
+
+class Series(dict[tuple[str, ...], _S]):
+    """A metric's series by their labels. Prometheus's own look-up costs more than counting; labels have few values."""
+
+    def __init__(self, metric: _S) -> None:
+        super().__init__()
+        self._metric: _S = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> _S:
+        found = self[labels] = self._metric.labels(*labels)
+        return found
 
 
 def create_metrics() -> Metrics:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cachetools import TTLCache
-from prometheus_client import Counter
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,7 +21,7 @@ from control_plane.identity.last_used import LastUsed
 from control_plane.identity.principal import Principal
 from control_plane.identity.read_through import Found, ReadThrough, Source
 from control_plane.identity.record import KeyRecord
-from control_plane.metrics import Metrics
+from control_plane.metrics import Metrics, Series
 
 _SCHEMES = frozenset({"bearer", "api-key"})
 _CACHED_KEYS = 10_000
@@ -60,8 +59,7 @@ class Authenticator:
         )
         self._digest = digester(pepper=pepper)
         self._cache_s = cache_s
-        self._metrics = metrics
-        self._good: dict[Source, Counter] = {}  # looking a series up costs more than counting
+        self._outcomes = Series(metrics.auth)
         self._entries: dict[bytes, _Entry] = {}
         self._unknown: TTLCache[bytes, bool] = TTLCache(_CACHED_KEYS, ttl=min(_UNKNOWN_S, cache_s))
         self._lookups: dict[bytes, asyncio.Task[Found | None]] = {}
@@ -89,7 +87,7 @@ class Authenticator:
         if refusal is not None:
             raise self._refuse(refusal, source)
         self.last_used.note(entry.principal.key_id, now_s)
-        self._count_good(source)
+        self._outcomes[source, "ok"].inc()
         return entry.principal
 
     def forget(self, digests: Iterable[bytes]) -> None:
@@ -110,12 +108,6 @@ class Authenticator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _count_good(self, source: Source) -> None:
-        series = self._good.get(source)
-        if series is None:
-            series = self._good[source] = self._metrics.auth.labels(source, "ok")
-        series.inc()
 
     def _is_from_where_it_may(self, entry: _Entry) -> bool:
         allowed = entry.allowed_networks
@@ -185,7 +177,7 @@ class Authenticator:
         )
 
     def _refuse(self, code: str, source: Source) -> ApiError:
-        self._metrics.auth.labels(source, code).inc()
+        self._outcomes[source, code].inc()
         if code == "store_unavailable":
             return ApiError(code, retry_after_ms=_RETRY_AFTER_S * 1000, headers={"Retry-After": str(_RETRY_AFTER_S)})
         return ApiError(code, headers=_challenge(code))

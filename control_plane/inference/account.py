@@ -171,7 +171,7 @@ def _ending(failure: BaseException) -> tuple[UsageStatus, str, bool]:
 
 async def open_account(admitting: Coroutine[Any, Any, Admission], opened: Callable[[Admission], Account]) -> Account:
     """The account of an admitted request. A caller who hangs up meanwhile leaves no place taken and no request uncounted."""
-    task = asyncio.ensure_future(admitting)
+    task = asyncio.get_running_loop().create_task(admitting)
     try:
         return opened(await asyncio.shield(task))
     except asyncio.CancelledError as cancelled:
@@ -183,7 +183,7 @@ async def open_account(admitting: Coroutine[Any, Any, Admission], opened: Callab
 
 async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
     """Awaits `work`; a cancellation that comes meanwhile is delivered after it, never in its middle."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.get_running_loop().create_task(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -5,12 +5,11 @@ inference. Knows no rule: those are `safety`'s; which guard is in force is `guar
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.errors import ApiError
@@ -22,7 +21,7 @@ from control_plane.identity.principal import Principal
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.observation import Observation
 from control_plane.inference.trace import Trace
-from control_plane.metrics import Metrics
+from control_plane.metrics import Metrics, Series
 from control_plane.policies.catalogue import ServedPolicy
 from safety.action_space import ActionSpace, UnsupportedActionSpaceError
 from safety.context import NOTHING_KNOWN, Context, TokenEvidence
@@ -34,14 +33,14 @@ _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryE
 _NOTABLE = frozenset({RuleStatus.WARNED, RuleStatus.CLAMPED, RuleStatus.TRUNCATED, RuleStatus.REJECTED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Guards:
     """Every guard of the process, and what is told about them."""
 
-    in_force: GuardsInForce
-    metrics: Metrics
-    log: FilteringBoundLogger
-    by_reason: dict[NotEvaluated, Counter] = field(default_factory=dict)  # looking a series up costs more than counting
+    def __init__(self, *, in_force: GuardsInForce, metrics: Metrics, log: FilteringBoundLogger) -> None:
+        self.in_force = in_force
+        self._log = log
+        self._decisions, self._rules = Series(metrics.guard_decisions), Series(metrics.guard_rules)
+        self._unseen = Series(metrics.guard_not_evaluated)
 
     def choose(self, principal: Principal, policy: ServedPolicy, robot: str, asked: LimitFields | None) -> InForce:
         """The guard of this request. Raises ApiError: invalid_safety for limits that do not fit, else guard_unavailable."""
@@ -50,7 +49,7 @@ class Guards:
         try:
             return self.in_force.of(policy, robot, customer_id=principal.customer_id, stored=principal.safety, asked=asked)
         except _FAULTS:
-            self.log.exception("guard_not_built", policy=policy.name, robot_type=robot)
+            self._log.exception("guard_not_built", policy=policy.name, robot_type=robot)
             raise _unavailable() from None
 
     def choose_for(self, principal: Principal, space: ActionSpace, robot: str, asked: LimitFields | None) -> InForce:
@@ -62,7 +61,7 @@ class Guards:
         except UnsupportedActionSpaceError as error:
             raise ApiError("invalid_field", f"action.{error.field}: {error.fault}."[:300], param="action") from None
         except _FAULTS:
-            self.log.exception("guard_not_built", robot_type=robot)
+            self._log.exception("guard_not_built", robot_type=robot)
             raise _unavailable() from None
 
     def inspect_instruction(self, chosen: InForce, instruction: str, trace: Trace, *, is_kept: bool) -> None:
@@ -72,9 +71,9 @@ class Guards:
         verdict = chosen.instructions.judge(instruction)
         if not verdict.is_refused:
             return
-        self.metrics.guard_rules.labels(G1, RuleStatus.REJECTED.value).inc()
+        self._rules[G1, RuleStatus.REJECTED.value].inc()
         digest = hashlib.sha256(instruction.encode()).hexdigest() if is_kept else None
-        self.log.info(
+        self._log.info(
             "instruction_refused",
             request_id=trace.public_id,
             rule=verdict.rule,
@@ -92,7 +91,7 @@ class Guards:
         try:
             verdict = chosen.guard.check_context(context)
         except _FAULTS:
-            self.log.exception("guard_failed")
+            self._log.exception("guard_failed")
             raise _unavailable() from None
         if verdict is not None:
             self._refuse_request(chosen, verdict)
@@ -105,10 +104,10 @@ class Guards:
         try:
             verdict = chosen.guard.check(actions, context)
         except _FAULTS:
-            self.log.exception("guard_failed", policy=policy)
+            self._log.exception("guard_failed", policy=policy)
             raise _unavailable() from None
         if perf_counter() - began_s > left_s:
-            self.log.error("guard_too_slow", policy=policy)
+            self._log.error("guard_too_slow", policy=policy)
             raise _unavailable()
         self._count(policy, verdict)
         if verdict.refused_for is not None and verdict.refused_for.is_request_at_fault:
@@ -116,19 +115,16 @@ class Guards:
         return verdict
 
     def _count(self, policy: str, verdict: Verdict) -> None:
-        self.metrics.guard_decisions.labels(policy, verdict.decision.value).inc()
+        self._decisions[policy, verdict.decision.value].inc()
         unseen: dict[NotEvaluated, int] = {}
         for rule in verdict.rules:
             reason = rule.reason
             if reason is not None:
                 unseen[reason] = unseen.get(reason, 0) + 1
             elif rule.status in _NOTABLE:
-                self.metrics.guard_rules.labels(rule.id, rule.status.value).inc()
+                self._rules[rule.id, rule.status.value].inc()
         for reason, count in unseen.items():
-            series = self.by_reason.get(reason)
-            if series is None:
-                series = self.by_reason[reason] = self.metrics.guard_not_evaluated.labels(reason.value)
-            series.inc(count)
+            self._unseen[reason.value,].inc(count)
 
     def _refuse_request(self, chosen: InForce, verdict: Verdict) -> None:
         at_fault = next((rule for rule in verdict.rules if rule.status is RuleStatus.REJECTED), None)

@@ -5,12 +5,10 @@ its traceback goes to the log. Counts and times every request, on HTTP or on a s
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -20,10 +18,9 @@ from control_plane.identity.address import note_call
 from control_plane.inference.account import CANCELLED
 from control_plane.inference.body import ClientGone
 from control_plane.inference.trace import Trace
-from control_plane.metrics import Metrics
+from control_plane.metrics import Metrics, Series
 
 _T = TypeVar("_T")
-_S = TypeVar("_S", Counter, Histogram)
 
 TRACE = "vla.trace"
 OTHER = "other"
@@ -38,18 +35,16 @@ def trace_of(scope: Scope) -> Trace:
     return trace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
     """What is said, counted and logged about each request, whatever it came by."""
 
-    metrics: Metrics
-    log: FilteringBoundLogger
-    errors_url: str
-    drain: Drain = field(default_factory=Drain)
-    # Looking a series up costs more than counting; labels have few values, and no caller can choose one.
-    durations: dict[tuple[str, ...], Histogram] = field(default_factory=dict)
-    counts: dict[tuple[str, ...], Counter] = field(default_factory=dict)
-    stages: dict[tuple[str, ...], Histogram] = field(default_factory=dict)
+    def __init__(self, *, metrics: Metrics, log: FilteringBoundLogger, errors_url: str, drain: Drain | None = None) -> None:
+        self.drain = drain or Drain()
+        self.log = log
+        self._errors_url = errors_url
+        self._durations = Series(metrics.request_duration)
+        self._counts = Series(metrics.requests)
+        self._stages = Series(metrics.stage_duration)
 
     async def outcome(self, trace: Trace, work: Awaitable[_T]) -> _T | ApiError:
         """What came of it. Anything that nobody mapped is `internal_error`; a cancellation goes on its way."""
@@ -67,16 +62,16 @@ class Register:
 
     def body(self, trace: Trace, error: ApiError) -> dict[str, Any]:
         """The error as the caller sees it."""
-        return error_body(error, request_id=trace.public_id, errors_url=self.errors_url)
+        return error_body(error, request_id=trace.public_id, errors_url=self._errors_url)
 
     def report(self, trace: Trace, *, route: str, method: str, status: int) -> None:
         """Counts, times and logs a request that is over."""
         duration_ms = trace.total_ms()
-        self._series(self.durations, self.metrics.request_duration, (route, trace.policy)).observe(duration_ms / 1e3)
-        self._series(self.counts, self.metrics.requests, (route, trace.policy, trace.outcome)).inc()
+        self._durations[route, trace.policy].observe(duration_ms / 1e3)
+        self._counts[route, trace.policy, trace.outcome].inc()
         for stage, spent_ms in trace.stages_ms.items():
             if stage not in _UNCOUNTED:
-                self._series(self.stages, self.metrics.stage_duration, (stage,)).observe(spent_ms / 1e3)
+                self._stages[stage,].observe(spent_ms / 1e3)
         write = self.log.debug if route in _QUIET and status < 400 else self.log.info
         write(
             "request",
@@ -89,13 +84,6 @@ class Register:
             customer_id=None if trace.customer_id is None else str(trace.customer_id),
             duration_ms=round(duration_ms, 3),
         )
-
-    @staticmethod
-    def _series(known: dict[tuple[str, ...], _S], metric: _S, labels: tuple[str, ...]) -> _S:
-        found = known.get(labels)
-        if found is None:
-            found = known[labels] = metric.labels(*labels)
-        return found
 
 
 class Doorway:

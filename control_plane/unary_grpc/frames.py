@@ -4,7 +4,7 @@ Knows no stream and no gRPC. A peer's frame is never longer than what we allow i
 """
 
 from collections.abc import Iterator, Mapping
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -34,8 +34,8 @@ class Kind(IntEnum):
     CONTINUATION = 9
 
 
-class Flag(IntFlag):
-    """Flags of the frames we read and write. 1 is ACK on SETTINGS and PING."""
+class Flag(IntEnum):
+    """Flags of the frames we read and write. 1 is ACK on SETTINGS and PING. No IntFlag: it makes an object of every `&`."""
 
     END_STREAM = 0x1
     ACK = 0x1

@@ -3,6 +3,10 @@
 import asyncio
 import base64
 import json
+import os
+import platform
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from control_plane.settings import Settings, SettingsError
 from control_plane.usage.event import UsageStatus
 from tests.conftest import free_port
 from tests.control_plane.eventually import eventually
+from tests.control_plane.fakes import ROOT
 from tests.control_plane.own_servers import own_valkey
 from tests.control_plane.whole_app import (
     MINIMAL,
@@ -259,3 +264,36 @@ async def test_a_caller_who_hangs_up_gets_the_request_settled(environment: dict[
     # Who was gone before the body was read was never admitted; everybody else has one event, whatever became of them.
     assert 1 <= len(events) == len({event.request_id for event in events}) <= 6
     assert {event.error_code for event in events} <= {None, "cancelled"}
+
+
+_PICTURES = """
+import io, resource
+from PIL import Image
+from control_plane import app
+from control_plane.inference import images
+from export.contract.bicubic import bicubic
+
+file = io.BytesIO()
+Image.effect_noise((640, 480), 60).convert("RGB").save(file, "JPEG")
+
+def pages(pictures):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(pictures):
+        bicubic(images.read(file.getvalue(), param="image", max_pixels=10**6), (224, 224))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = pages(20), pages(20)
+app._keep_memory()
+pages(20)
+print(given_back[1], pages(20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
+def test_memory_of_pictures_is_not_given_back_between_two_requests() -> None:
+    """By the pages that the kernel had to bring: some 670 for each picture of 640×480, or next to none."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", _PICTURES], env=environment, capture_output=True, text=True, check=True).stdout
+    given_back, kept = map(int, told.split())
+    assert given_back > 20 * 100
+    assert kept < 20 * 10

@@ -41,6 +41,14 @@ def test_a_key_is_cut_in_messages_fields_and_tracebacks() -> None:
     assert text.count("vla_live_ab12…") == 3
 
 
+def test_a_key_is_cut_inside_other_values_and_the_line_stays_json() -> None:
+    stream = io.BytesIO()
+    create_log("info", stream).info("odd", parts=[{"said": f'"{KEY}"\n'}])
+    assert KEY not in stream.getvalue().decode()
+    (line,) = lines(stream)
+    assert line["parts"][0] == {"said": '"vla_live_ab12…"\n'}
+
+
 def test_libraries_write_the_same_lines_until_let_go() -> None:
     stream = io.BytesIO()
     log = create_log("info", stream)
