@@ -4,7 +4,6 @@ The service is `vlaapi up` with a state folder of its own. Two things are not tr
 shipped), and the GPUs (`gpu_metrics.txt`, served as the exporter would).
 """
 
-import asyncio
 import http.server
 import json
 import subprocess
@@ -187,5 +186,4 @@ async def watch(stack: Stack, reader: str) -> Watched:
     database = await asyncpg.connect(reader)
     await eventually(lambda: database.fetchval("SELECT count(*) >= 30 FROM requests"), every_s=0.3)
     await database.close()
-    await asyncio.sleep(1.5)  # one more scrape and one more evaluation than the last thing waited for
     return Watched(prometheus=prometheus, reader=reader, until=datetime.fromtimestamp(time.time(), UTC))
