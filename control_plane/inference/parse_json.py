@@ -108,8 +108,7 @@ def _infinite_in(value: object, path: str, *, depth: int) -> str | None:
 def _quotes(fields: TextFields) -> int:
     """How many quote characters a body with exactly these fields has when nothing is escaped: two per key and per text."""
     count = 0
-    for name in fields.__struct_fields__:
-        value = getattr(fields, name)
+    for value in msgspec.structs.astuple(fields):
         if value is UNSET:
             continue
         count += 2
@@ -127,8 +126,7 @@ def _quotes_inside(value: object) -> int:
     if isinstance(value, str):
         return 2 + value.count('"')
     if isinstance(value, msgspec.Struct):
-        inner = (getattr(value, name) for name in value.__struct_fields__)
-        return sum(2 + _quotes_inside(item) for item in inner if item is not None)
+        return sum(2 + _quotes_inside(item) for item in msgspec.structs.astuple(value) if item is not None)
     return sum(map(_quotes_inside, value)) if isinstance(value, list) else 0
 
 

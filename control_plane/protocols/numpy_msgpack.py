@@ -68,6 +68,7 @@ class _Reader:
     def __init__(self, body: bytes) -> None:
         self.at = 0
         self._body = body
+        self._size = len(body)
         self._view = memoryview(body)
         self._left = MAX_THINGS
 
@@ -112,14 +113,15 @@ class _Reader:
         raise _broken("it holds an extension type, which is not taken")
 
     def _take(self, size: int) -> memoryview:
-        end = self.at + size
-        if end > len(self._body):
+        begins, self.at = self.at, self.at + size
+        if self.at > self._size:
             raise _broken("it ends in the middle")
-        taken = self._view[self.at : end]
-        self.at = end
-        return taken
+        return self._view[begins : self.at]
 
     def _number(self, size: int) -> int:
+        if size == 1:
+            self.at += 1
+            return self._body[self.at - 1]
         return int.from_bytes(self._take(size), "big")
 
     def _text(self, size: int) -> str:
@@ -134,10 +136,10 @@ class _Reader:
         found: dict[str, Any] = {}
         for _ in range(count):
             name = self.value(0)
-            if isinstance(name, memoryview):
+            if name.__class__ is not str:
+                if not isinstance(name, memoryview):
+                    raise _broken("a key is not text")
                 name = str(name, "utf-8")
-            if not isinstance(name, str):
-                raise _broken("a key is not text")
             if name in found:
                 raise _broken(f"the key '{name[:128]}' appears twice")
             found[name] = self.value(depth - 1)
@@ -156,7 +158,7 @@ def _array(found: dict[str, Any]) -> np.ndarray[Any, Any]:
     if found.keys() != {"__ndarray__", "data", "dtype", "shape"} or found["__ndarray__"] is not True:
         raise _broken("an array has other fields than __ndarray__, data, dtype and shape")
     data, dtype, shape = found["data"], _dtype(found["dtype"]), found["shape"]
-    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS or not all(n.__class__ is int and n >= 0 for n in shape):
         raise _broken("an array's shape is not a short list of counts")
     if not isinstance(data, memoryview) or math.prod(shape) * dtype.itemsize != len(data):
         raise _broken(f"an array's data are not the bytes of {shape} {dtype}")

@@ -24,7 +24,7 @@ from control_plane.usage.spool import Spool, SpoolError
 from control_plane.usage.stream import add
 
 EVERY_S = 1.0
-_EVENTS_AT_ONCE = 500
+_EVENTS_AT_ONCE = 20  # they go before customers' requests on the same connection: 500 cost each of those 6 ms, 20 nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

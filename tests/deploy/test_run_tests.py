@@ -34,14 +34,14 @@ def test_all_lanes_run_and_their_logs_are_shown(tmp_path: Path) -> None:
     status, printed, calls = run_with(tmp_path, failing="never", reruns="1")
     assert status == 0
     assert sorted(calls) == [
-        "app/bin/python -m pytest --reruns 1 --ignore=tests/deploy",
-        "app/bin/python -m pytest --reruns 1 tests/deploy",
+        "app/bin/python -m pytest --reruns 1 --ignore=tests/chaos --ignore=tests/deploy",
+        "app/bin/python -m pytest --reruns 1 tests/chaos tests/deploy",
         "export/bin/python -m pytest -m export -o timeout=900 --confcutdir=tests/export tests/export tests/tabletop",
     ]
     assert printed.count("told by") == 3
 
 
-@pytest.mark.parametrize("failing", ["*--ignore=tests/deploy", "*' tests/deploy'", "*tests/tabletop"])
+@pytest.mark.parametrize("failing", ["*--ignore=tests/deploy", "*' tests/chaos tests/deploy'", "*tests/tabletop"])
 def test_a_failure_in_any_lane_is_one_of_the_whole_and_the_others_still_run(tmp_path: Path, failing: str) -> None:
     status, _, calls = run_with(tmp_path, failing=failing)
     assert status == 1

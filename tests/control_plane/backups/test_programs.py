@@ -47,11 +47,10 @@ async def test_a_program_that_is_not_there_is_named_with_the_setting() -> None:
 
 
 async def test_a_stream_that_is_given_up_ends_its_program() -> None:
-    before = set(psutil.Process().children())
-    async with aclosing(pieces_of(("cat", "/dev/zero"), {})) as pieces:
-        await anext(pieces)
-        assert len(set(psutil.Process().children()) - before) == 1
-    assert set(psutil.Process().children()) - before == set()
+    async with aclosing(pieces_of(("sh", "-c", "echo $$; exec cat /dev/zero"), {})) as pieces:
+        program = int((await anext(pieces)).partition(b"\n")[0])
+        assert psutil.pid_exists(program)
+    assert not psutil.pid_exists(program)
 
 
 def test_a_password_goes_into_the_environment_only() -> None:

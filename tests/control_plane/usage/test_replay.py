@@ -7,6 +7,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -92,6 +93,15 @@ async def test_what_waits_is_moved_in_order_and_its_files_go_when_redis_has_writ
     assert await streamed(redis) == events
     assert segments(spool.folder) == []
     assert counted(metrics, "vla_spool_events") == 0
+
+
+async def test_requests_get_their_turn_between_the_events_that_are_moved(replay: Replay, spool: Spool, redis: Redis) -> None:
+    await asyncio.gather(*map(spool.append, (b"event %04d" % n for n in range(1000))))
+    step, seen = asyncio.create_task(replay.step()), [0]
+    while not step.done():
+        seen.append(await redis.eval("return redis.call('XLEN', KEYS[1])", 1, STREAM))
+    assert await step == 1000
+    assert max(later - earlier for earlier, later in pairwise(seen)) <= 100
 
 
 async def test_nothing_waits_and_nothing_happens(replay: Replay, redis: Redis) -> None:
