@@ -1,7 +1,7 @@
 """PIL's bicubic resize of 8-bit RGB, to the last bit: by a small library of our own where one was compiled, else by Pillow.
 
 Columns first, then rows, as Pillow has always done it; since version 13 it begins with the rows of a tall picture, which moves
-some colours by one. `compile_bicubic.py` makes the library; without it the bytes are the same and cost up to eight times as much.
+some colours by one. `compile_bicubic.py` makes the library; without it the same bytes cost four to five times as much.
 """
 
 import ctypes
@@ -40,7 +40,6 @@ def library_path() -> Path:
     return SOURCE.with_name(f"bicubic-{digest[:16]}.so")
 
 
-@cache
 def is_compiled() -> bool:
     """Whether this process resizes with the library."""
     return _library() is not None

@@ -5,6 +5,7 @@ Without a compiler, or for another kind of processor, it says so and succeeds: P
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,14 +25,19 @@ def main() -> None:
     elif compiler is None:
         _say("no C compiler (Debian: apt install gcc)")
     else:
-        compile_to(library_path(), compiler=compiler)
+        try:
+            compile_to(library_path(), compiler=compiler)
+        except OSError as error:
+            _say(f"{compiler} failed: {error}")
 
 
 def compile_to(path: Path, *, compiler: str) -> None:
     """Whole or not at all: a process that starts meanwhile never loads half a library."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bicubic-") as folder:
         made = Path(folder) / path.name
-        done = subprocess.run([compiler, *_FLAGS, "-o", str(made), str(SOURCE)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*shlex.split(compiler), *_FLAGS, "-o", str(made), str(SOURCE)], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             _say(f"{compiler} failed: {' '.join((done.stderr or done.stdout).split())[:300]}")
             return
