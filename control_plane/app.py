@@ -196,7 +196,7 @@ def _doors(settings: Settings, n: Neighbours) -> Doors:
 
 def _pipeline(settings: Settings, n: Neighbours) -> Pipeline:
     return Pipeline(
-        in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.in_flight),
+        in_flight=InFlight(limit=settings.max_in_flight, gauge=n.metrics.tallies.count(n.metrics.in_flight)),
         authenticator=n.authenticator,
         limiter=Limiter(
             redis=n.redis,
@@ -255,6 +255,7 @@ def _lifespan(settings: Settings, n: Neighbours, drain: Drain) -> Callable[[Fast
         async with AsyncExitStack() as closing:
             closing.callback(adopt_libraries(n.log, settings.log_level))
             closing.enter_context(drain.by_signal())
+            await closing.enter_async_context(n.metrics.tallies.handing_on())
             closing.push_async_callback(n.engine.dispose)
             closing.push_async_callback(n.redis.aclose)
             closing.push_async_callback(n.fleet.replicas.close)

@@ -5,15 +5,17 @@ adds them up. No customer label: customers are counted in SQL. Names and labels 
 """
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-_S = TypeVar("_S", Counter, Histogram)
+from control_plane.tallies import ALL_HANDED_ON_S, Histogram, Tallies
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -67,9 +69,10 @@ class WatchMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """The series of one process. Build with `create_metrics`."""
+    """The series of one process. Build with `create_metrics`. What every request counts is counted by `tallies`."""
 
     registry: CollectorRegistry
+    tallies: Tallies
     request_duration: Histogram
     requests: Counter
     stage_duration: Histogram
@@ -99,23 +102,13 @@ class Metrics:
     capture_removed: Counter
 
 
-class Series(dict[tuple[str, ...], _S]):
-    """A metric's series by their labels. Prometheus's own look-up costs more than counting; labels have few values."""
-
-    def __init__(self, metric: _S) -> None:
-        super().__init__()
-        self._metric: _S = metric
-
-    def __missing__(self, labels: tuple[str, ...]) -> _S:
-        found = self[labels] = self._metric.labels(*labels)
-        return found
-
-
 def create_metrics() -> Metrics:
     """A fresh set of series in a registry of their own."""
-    r = _registry()
+    tallies = Tallies()
+    r = _registry(tallies)
     return Metrics(
         registry=r,
+        tallies=tallies,
         request_duration=Histogram(
             "vla_request_duration_seconds",
             "Time from first byte to answer.",
@@ -158,15 +151,27 @@ def create_metrics() -> Metrics:
     )
 
 
-def _registry() -> CollectorRegistry:
+class _Registry(CollectorRegistry):
+    """Whoever reads it reads what is counted up to then."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        super().__init__()
+        self._tallies = tallies
+
+    def collect(self) -> Iterable[Metric]:
+        self._tallies.hand_on()
+        return super().collect()
+
+
+def _registry(tallies: Tallies) -> CollectorRegistry:
     if MULTIPROC_DIR in os.environ:
         values.ValueClass = _value_class(os.getpid())
-    return CollectorRegistry()
+    return _Registry(tallies)
 
 
 @cache
 def _value_class(pid: int) -> Any:
-    """prometheus_client's own, which would ask the kernel for the process id at every count: fifty times a request.
+    """prometheus_client's own, which would ask the kernel for the process id at every count.
 
     None of our processes forks after it has made its series.
     """
@@ -243,6 +248,8 @@ def render(metrics: Metrics) -> bytes:
     folder = os.environ.get(MULTIPROC_DIR)
     if folder is None:
         return generate_latest(metrics.registry)
+    metrics.tallies.hand_on()
+    time.sleep(ALL_HANDED_ON_S)  # the other processes have done the same then
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]  # upstream is untyped
     return generate_latest(registry)

@@ -21,7 +21,8 @@ from control_plane.identity.last_used import LastUsed
 from control_plane.identity.principal import Principal
 from control_plane.identity.read_through import Found, ReadThrough, Source
 from control_plane.identity.record import KeyRecord
-from control_plane.metrics import Metrics, Series
+from control_plane.metrics import Metrics
+from control_plane.tallies import Counts
 
 _SCHEMES = frozenset({"bearer", "api-key"})
 _CACHED_KEYS = 10_000
@@ -59,7 +60,7 @@ class Authenticator:
         )
         self._digest = digester(pepper=pepper)
         self._cache_s = cache_s
-        self._outcomes = Series(metrics.auth)
+        self._outcomes = Counts(metrics.auth, metrics.tallies)
         self._entries: dict[bytes, _Entry] = {}
         self._unknown: TTLCache[bytes, bool] = TTLCache(_CACHED_KEYS, ttl=min(_UNKNOWN_S, cache_s))
         self._lookups: dict[bytes, asyncio.Task[Found | None]] = {}

@@ -21,8 +21,9 @@ from control_plane.identity.principal import Principal
 from control_plane.inference.deadline import Deadline
 from control_plane.inference.observation import Observation
 from control_plane.inference.trace import Trace
-from control_plane.metrics import Metrics, Series
+from control_plane.metrics import Metrics
 from control_plane.policies.catalogue import ServedPolicy
+from control_plane.tallies import Counts
 from safety.action_space import ActionSpace, UnsupportedActionSpaceError
 from safety.context import NOTHING_KNOWN, Context, TokenEvidence
 from safety.rules.names import G1
@@ -39,8 +40,9 @@ class Guards:
     def __init__(self, *, in_force: GuardsInForce, metrics: Metrics, log: FilteringBoundLogger) -> None:
         self.in_force = in_force
         self._log = log
-        self._decisions, self._rules = Series(metrics.guard_decisions), Series(metrics.guard_rules)
-        self._unseen = Series(metrics.guard_not_evaluated)
+        tallies = metrics.tallies
+        self._decisions, self._rules = Counts(metrics.guard_decisions, tallies), Counts(metrics.guard_rules, tallies)
+        self._unseen = Counts(metrics.guard_not_evaluated, tallies)
 
     def choose(self, principal: Principal, policy: ServedPolicy, robot: str, asked: LimitFields | None) -> InForce:
         """The guard of this request. Raises ApiError: invalid_safety for limits that do not fit, else guard_unavailable."""

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from prometheus_client import Gauge
-
 from control_plane.errors import ApiError
+from control_plane.tallies import Count
 
 _Counts = dict[int, int]  # by customer; as a number, because a UUID works its hash out anew at each look
 
 
 class InFlight:
-    """Counts places. `gauge` is `vla_in_flight_requests`."""
+    """Counts places. `gauge` is of `vla_in_flight_requests`."""
 
-    def __init__(self, *, limit: int, gauge: Gauge) -> None:
+    def __init__(self, *, limit: int, gauge: Count) -> None:
         self._limit = limit
         self._gauge = gauge
         self._kept = limit // 8  # places that only customers with fewer than `_few` in hand may take

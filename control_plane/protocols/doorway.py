@@ -18,7 +18,8 @@ from control_plane.identity.address import note_call
 from control_plane.inference.account import CANCELLED
 from control_plane.inference.body import ClientGone
 from control_plane.inference.trace import Trace
-from control_plane.metrics import Metrics, Series
+from control_plane.metrics import Metrics
+from control_plane.tallies import Counts, Distributions
 
 _T = TypeVar("_T")
 
@@ -42,9 +43,10 @@ class Register:
         self.drain = drain or Drain()
         self.log = log
         self._errors_url = errors_url
-        self._durations = Series(metrics.request_duration)
-        self._counts = Series(metrics.requests)
-        self._stages = Series(metrics.stage_duration)
+        tallies = metrics.tallies
+        self._durations = Distributions(metrics.request_duration, tallies)
+        self._counts = Counts(metrics.requests, tallies)
+        self._stages = Distributions(metrics.stage_duration, tallies)
 
     async def outcome(self, trace: Trace, work: Awaitable[_T]) -> _T | ApiError:
         """What came of it. Anything that nobody mapped is `internal_error`; a cancellation goes on its way."""

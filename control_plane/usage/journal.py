@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from control_plane.errors import ApiError
 from control_plane.metrics import Metrics
 from control_plane.redis import Commands
+from control_plane.tallies import Counts
 from control_plane.usage.event import UsageEvent, encode
 from control_plane.usage.recent import Recent
 from control_plane.usage.replay import Replay
@@ -32,9 +33,10 @@ class Journal:
         self._recent = recent
         self._log = log
         self._is_spooling = False
-        self._in_stream = metrics.journal_writes.labels(sink="stream")
-        self._in_spool = metrics.journal_writes.labels(sink="spool")
-        self._nowhere = metrics.journal_writes.labels(sink="none")
+        writes = Counts(metrics.journal_writes, metrics.tallies)
+        self._in_stream = writes["stream",]
+        self._in_spool = writes["spool",]
+        self._nowhere = writes["none",]
 
     async def record(self, event: UsageEvent, *, together_with: Commands | None = None) -> None:
         """Returns when the event is durable. Raises ApiError("journal_unavailable") when nothing would take it.

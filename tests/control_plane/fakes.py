@@ -210,7 +210,7 @@ class House:
         if self.guard is not None:
             in_force.base = {pair: replace(found, guard=self.guard) for pair, found in in_force.base.items()}
         return Pipeline(
-            in_flight=InFlight(limit=self.max_in_flight, gauge=self.metrics.in_flight),
+            in_flight=InFlight(limit=self.max_in_flight, gauge=self.metrics.tallies.count(self.metrics.in_flight)),
             authenticator=self.authenticator,
             limiter=self.limiter,
             contract=Contract(offer=self.offer, default_robot="franka_panda"),

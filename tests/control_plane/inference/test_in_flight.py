@@ -8,10 +8,11 @@ import pytest
 from control_plane.errors import ApiError
 from control_plane.inference.in_flight import InFlight
 from control_plane.metrics import create_metrics
+from control_plane.tallies import Tallies
 
 
 def places(limit: int) -> InFlight:
-    return InFlight(limit=limit, gauge=create_metrics().in_flight)
+    return InFlight(limit=limit, gauge=Tallies().count(create_metrics().in_flight))
 
 
 def test_all_places_taken_means_overloaded() -> None:
