@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
@@ -24,8 +25,6 @@ def create_log(level: str, stream: BinaryIO | None = None) -> FilteringBoundLogg
     log: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(stream or sys.stdout.buffer),
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _as_json,
         ],
@@ -67,7 +66,8 @@ def cut_keys(text: str) -> str:
     return _KEY.sub(r"\1…", text) if "vla_" in text or "whsec_" in text else text
 
 
-def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _as_json(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     """The line. Cut as a whole, so that a key is found in whatever value it stands; JSON escapes nothing that a key has."""
+    event["level"], event["timestamp"] = method, datetime.now(UTC)  # two steps of structlog's own cost a request twice as much
     line = _ENCODER.encode(event)
     return cut_keys(line.decode()).encode() if b"vla_" in line or b"whsec_" in line else line

@@ -7,9 +7,11 @@ operator's; this knows no policy and no store.
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
+
+from msgspec.structs import replace
 
 from control_plane.breaker import Breaker
 from control_plane.triton import Tensor, Triton, TritonCall, TritonError, TritonFault

@@ -5,11 +5,11 @@ there. It knows no manifest and no HTTP; `Triton` is the seam behind which sever
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 from tritonclient.grpc import service_pb2
 
 from control_plane.unary_grpc.channel import Channel
@@ -42,8 +42,7 @@ class TritonError(Exception):
         super().__init__(f"{fault}: {details}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class Tensor(Struct, frozen=True, kw_only=True):
     """A named array as it travels: Triton datatype ("UINT8", "FP32", "INT64"), shape, C-order little-endian bytes."""
 
     name: str
@@ -52,8 +51,7 @@ class Tensor:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TritonCall:
+class TritonCall(Struct, frozen=True, kw_only=True):
     """One inference. `timeout_s` is what is left of the deadline; `priority` 1 goes before 2."""
 
     model: str

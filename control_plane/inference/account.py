@@ -6,10 +6,10 @@ caller who hung up): it is written on the way out, and what was our fault is giv
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from msgspec import Struct
 from redis.asyncio.client import Pipeline
 from structlog.typing import FilteringBoundLogger
 
@@ -31,8 +31,7 @@ CANCELLED = "cancelled"  # the caller hung up, or this process is stopping
 _ENDED_AS = {"timeout": UsageStatus.TIMEOUT, "internal": UsageStatus.ERROR, "unavailable": UsageStatus.ERROR}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Struct, frozen=True, kw_only=True):
     """What an admitted request turned out to be about."""
 
     policy_version: int

@@ -4,7 +4,6 @@ Other doors render the same value in their own wire format. Knows no HTTP.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,8 +18,7 @@ from safety.wire import fallback_json, outcome_json, verdict_json
 _ENCODER = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the pipeline gives to a door."""
 
     trace: Trace

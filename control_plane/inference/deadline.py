@@ -1,17 +1,17 @@
 """When an answer stops being worth anything. Counted from the first byte of the request; knows no stage and no caller."""
 
 import math
-from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
+
+from msgspec import Struct
 
 from control_plane.errors import ApiError
 
 _LATE = "deadline_exceeded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline:
+class Deadline(Struct, frozen=True, kw_only=True):
     """`ends_s` is in `perf_counter` seconds. `is_callers` when the caller allowed less time than this service promises."""
 
     ends_s: float

@@ -8,7 +8,6 @@ import re
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, TypeVar
 
@@ -148,8 +147,7 @@ def complaints(wire: str, *, inside: str = "") -> AbstractContextManager[None]:
     return _Complaints(wire, inside)
 
 
-@dataclass(frozen=True, slots=True)
-class _Complaints(AbstractContextManager[None]):
+class _Complaints(msgspec.Struct, frozen=True):
     wire: str
     inside: str
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
@@ -34,8 +35,7 @@ _ANSWERS: Mapping[TritonFault, tuple[str, int | None]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Motion:
+class Motion(Struct, frozen=True, kw_only=True, eq=False):
     """`actions` (horizon, dimensions) float32 in the manifest's units; `tokens` how sure a policy that speaks in tokens was."""
 
     actions: NDArray[np.float32]

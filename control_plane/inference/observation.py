@@ -8,10 +8,10 @@ Knows no HTTP, no wire format and no store.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from control_plane.guarding.fields import RequestSafety
@@ -26,8 +26,7 @@ PictureData = bytes | NDArray[Any]
 Fit = Callable[["Inquiry", Manifest], "Inquiry"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inquiry:
+class Inquiry(Struct, frozen=True, kw_only=True):
     """`image` is for the policy's first camera; `images` are by camera name.
 
     A door whose wire names cameras and state in its own way leaves them in `fit`, which is asked once the policy is known, and
@@ -53,8 +52,7 @@ class Inquiry:
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Picture(Struct, frozen=True, kw_only=True):
     """One image, the camera it is for and the request field it came from."""
 
     camera: Camera
@@ -62,8 +60,7 @@ class Picture:
     param: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(Struct, frozen=True, kw_only=True):
     """What the policy will be asked. `state` is float32 (len(manifest.state.names),), or None when it was not sent."""
 
     policy: ServedPolicy
@@ -81,8 +78,7 @@ class Observation:
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """Triton's inputs, with the time each half took inside the worker thread."""
 
     inputs: tuple[Tensor, ...]

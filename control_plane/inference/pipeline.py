@@ -6,6 +6,7 @@ Each step lives in a file of its own; this one only puts them in order, keeps th
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
+from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
 from control_plane.capture.collect import Capture, NoCapture
@@ -37,8 +38,7 @@ from safety.context import Context
 _LEASE_MARGIN_MS = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request at a door. `parse` reads and understands it, whatever its wire."""
 
     trace: Trace
@@ -47,8 +47,7 @@ class Call:
     data_policy: str | None = None  # as the request's header has it: it may keep less, never more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded:
+class Guarded(Struct, frozen=True, kw_only=True):
     """An observation with the guard that will look at its motion, and what that guard is told."""
 
     observation: Observation

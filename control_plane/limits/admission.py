@@ -1,8 +1,8 @@
 """A request that was let in: what is left, and how it ends. Counts nothing itself: the journal carries its commands to Redis."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 from redis.asyncio.client import Pipeline
 
 from control_plane.identity.principal import RateLimits
@@ -27,8 +27,7 @@ class Lease(Protocol):
         """Adds what frees the place and undoes the counting, once, however often it is sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(Struct, frozen=True, kw_only=True):
     """End it with one of the four `…_into`; one that is never ended frees its place when its lease ends."""
 
     limits: RateLimits

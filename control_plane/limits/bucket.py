@@ -4,11 +4,10 @@ A bucket drains at a steady rate; each request adds one interval to `drained_at`
 fresh customer may send `limit` at once and then one every interval. Microseconds throughout. A test holds it equal to the script.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """A bucket for `limit` requests per `length_us`, seen `level_us` before it will have drained."""
 
     limit: int

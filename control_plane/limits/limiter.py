@@ -8,12 +8,12 @@ the journal carries what ends an admission.
 import hashlib
 from calendar import monthrange
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError
@@ -223,8 +223,7 @@ class Limiter:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RedisLease:
+class _RedisLease(Struct, frozen=True, kw_only=True):
     keys: tuple[bytes, bytes, bytes]
     id: bytes
     script: bytes

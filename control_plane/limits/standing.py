@@ -4,8 +4,9 @@
 more; `X-RateLimit-*` are what clients of OpenAI-like APIs read, where the reset is the time until all is there again.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from control_plane.errors import ApiError
 
@@ -15,8 +16,7 @@ _PLACE_FREE_AFTER_US = _US  # nobody knows when one of the customer's own reques
 RefusedBy = Literal["minute", "day", "month", "spend", "concurrency"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(Struct, frozen=True, kw_only=True):
     """One limit at one moment."""
 
     name: str
@@ -27,8 +27,7 @@ class Window:
     full_in_us: int  # until all of the quota is there
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """All limits at one moment. `day` or `month` is None when it is unlimited, or unknown because Redis is away."""
 
     minute: Window

@@ -6,7 +6,7 @@ taken and named in `ignored`. A refused motion is an error, never an action.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -215,7 +215,7 @@ def _inquiry(found: Any) -> Inquiry:
     fit = _Fitted(foreign=foreign, parameters={name: value for name, value in parameters.items() if value is not None})
     hints = [f"runtime.{name}" for name in (body.get("runtime") or {}) if name in _HINTS]
     hints += ["parameters.num_inference_steps"] if parameters.get("num_inference_steps") is not None else []
-    return replace(inquiry_of(fields, image=None, images={}, fit=fit), ignored=tuple(hints))
+    return msgspec.structs.replace(inquiry_of(fields, image=None, images={}, fit=fit), ignored=tuple(hints))
 
 
 def _instruction(asked: Mapping[str, Any]) -> str:

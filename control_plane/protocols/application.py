@@ -70,10 +70,13 @@ class _Application(FastAPI):
     """
 
     straight: Mapping[str, ASGIApp] = MappingProxyType({})  # where a POST to exactly this path goes, doorway included
+    sockets: Mapping[str, ASGIApp] = MappingProxyType({})  # where a WebSocket to exactly this path goes, in the same way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         way: ASGIApp = super().__call__
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] == "websocket":
+            way = self.sockets.get(scope["path"], way)
+        elif scope["type"] == "http" and scope["method"] == "POST":
             way = self.straight.get(scope["path"], way)
         await way(scope, receive, send)
 
@@ -109,7 +112,6 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
             _Door("/ready", operations.ready),
             _Door("/metrics", operations.exposition),
             _Door(ERRORS_PATH, operations.errors),
-            *sockets(doors.pipeline, doors.body_limits, register, idle_s=doors.socket_idle_s),
             *(_Door(path, _by_method(ways), methods=list(ways)) for path, ways in doors.desk.addresses().items()),
         ],
         lifespan=lifespan,
@@ -121,6 +123,8 @@ def assemble(doors: Doors, *, lifespan: Callable[[FastAPI], AbstractAsyncContext
     idempotency = idempotency_of(doors, register)
     app.add_middleware(Idempotent, idempotency=idempotency)
     app.add_middleware(Doorway, register=register)
+    open_sockets = sockets(doors.pipeline, doors.body_limits, register, idle_s=doors.socket_idle_s)
+    app.sockets = {door.path: Doorway(door, register=register) for door in open_sockets}
     app.straight = {door.path: Doorway(Idempotent(door, idempotency=idempotency), register=register) for door in ways_in}
     return app
 

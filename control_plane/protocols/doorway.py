@@ -83,7 +83,7 @@ class Register:
             status=status,
             outcome=trace.outcome,
             policy=trace.policy,
-            customer_id=None if trace.customer_id is None else str(trace.customer_id),
+            customer_id=trace.customer_id,
             duration_ms=round(duration_ms, 3),
         )
 

@@ -7,11 +7,12 @@ docs/PROTOCOLS.md, a test compares.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from control_plane.errors import ApiError
 from control_plane.inference.fields import STATE_MAX
@@ -46,8 +47,7 @@ PLACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
+class Foreign(Struct, frozen=True, kw_only=True):
     """Pictures and state parts by the key they were sent under; `fit` of an Inquiry."""
 
     pictures: Mapping[str, PictureData]

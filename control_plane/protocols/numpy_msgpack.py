@@ -19,6 +19,7 @@ from control_plane.errors import ApiError
 
 MAX_DEPTH = 8
 MAX_THINGS = 4_000  # far more than an observation has; a body of a million empty maps is refused after these
+_TOO_MANY = f"it has more than {MAX_THINGS} values"
 _MAX_DIMENSIONS = 8
 _MAX_TEXT = 4_096  # bytes of one text inside an array
 
@@ -76,7 +77,7 @@ class _Reader:
         """The next value, whatever it is."""
         self._left -= 1
         if self._left < 0:
-            raise _broken(f"it has more than {MAX_THINGS} values")
+            raise _broken(_TOO_MANY)
         tag = self._body[self.at]
         self.at += 1
         if tag < 0x80:
@@ -135,11 +136,7 @@ class _Reader:
         self._descend(count, depth)
         found: dict[str, Any] = {}
         for _ in range(count):
-            name = self.value(0)
-            if name.__class__ is not str:
-                if not isinstance(name, memoryview):
-                    raise _broken("a key is not text")
-                name = str(name, "utf-8")
+            name = self._key()
             if name in found:
                 raise _broken(f"the key '{name[:128]}' appears twice")
             found[name] = self.value(depth - 1)
@@ -147,11 +144,34 @@ class _Reader:
             return _array(found)
         return _scalar(found) if "__npgeneric__" in found else found
 
+    def _key(self) -> str:
+        """Text, or its bytes. The lengths that keys have are read here: a third of the time of a frame."""
+        begins, tag = self.at + 1, self._body[self.at]
+        if 0xA0 <= tag < 0xC0:
+            size = tag & 0x1F
+        elif tag == 0xC4 or tag == 0xD9:  # a set would be asked for a hash
+            begins, size = begins + 1, self._body[begins]
+        else:
+            return self._odd_key()
+        self._left -= 1
+        ends = self.at = begins + size
+        if self._left < 0 or ends > self._size:
+            raise _broken("it ends in the middle" if ends > self._size else _TOO_MANY)
+        return str(self._body[begins:ends], "utf-8")
+
+    def _odd_key(self) -> str:
+        name = self.value(0)
+        if isinstance(name, memoryview):
+            return str(name, "utf-8")
+        if not isinstance(name, str):
+            raise _broken("a key is not text")
+        return name
+
     def _descend(self, count: int, depth: int) -> None:
         if depth <= 0:
             raise _broken(f"it is nested more than {MAX_DEPTH} deep")
         if count > self._left:
-            raise _broken(f"it has more than {MAX_THINGS} values")
+            raise _broken(_TOO_MANY)
 
 
 def _array(found: dict[str, Any]) -> np.ndarray[Any, Any]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from starlette.routing import WebSocketRoute
-
 from control_plane.inference.body import BodyLimits
 from control_plane.inference.pipeline import Pipeline
 from control_plane.protocols import act, actions, openpi, rest, stream
@@ -26,7 +24,7 @@ def inference_doors(pipeline: Pipeline, body: BodyLimits, *, errors_url: str) ->
     )
 
 
-def sockets(pipeline: Pipeline, body: BodyLimits, register: Register, *, idle_s: float) -> list[WebSocketRoute]:
+def sockets(pipeline: Pipeline, body: BodyLimits, register: Register, *, idle_s: float) -> list[SocketDoor]:
     """The WebSockets; a message may be as large as a body."""
     offer = pipeline.contract.offer
     limits = SocketLimits(max_bytes=body.max_bytes, idle_s=idle_s)
@@ -41,7 +39,4 @@ def sockets(pipeline: Pipeline, body: BodyLimits, register: Register, *, idle_s:
         **dict.fromkeys(openpi.PATHS, openpi_wire),
         stream.PATH: stream_wire,
     }
-    return [
-        WebSocketRoute(path, SocketDoor(path=path, wire=wire, pipeline=pipeline, register=register, limits=limits))
-        for path, wire in wires.items()
-    ]
+    return [SocketDoor(path=path, wire=wire, pipeline=pipeline, register=register, limits=limits) for path, wire in wires.items()]
