@@ -208,7 +208,7 @@ async def test_one_in_flight_across_a_redis_that_lost_everything_is_counted_when
     flying = await limiter.admit(principal, "flying", 60_000)
     counters = f"vla:limits:{{{principal.customer_id.hex}}}"
     await redis.delete(counters, f"vla:leases:{{{principal.customer_id.hex}}}")
-    force_setattr(flying.lease, "settle", (*flying.lease.settle[:3], b"the process before"))  # type: ignore[attr-defined]
+    force_setattr(flying.lease, "settle", (*flying.lease.settle[:3], b"the process before"))  # type: ignore[arg-type,attr-defined]
     assert isinstance(await admitted(limiter, principal), Admission)  # begun anew, without the one in flight
     books.enter("flying")
     await settle(redis, flying)
