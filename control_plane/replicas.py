@@ -77,6 +77,8 @@ class Replicas:
     @property
     def usable(self) -> int:
         """How many take work now; never less than one, so that whoever shares the work out can go on."""
+        if len(self.all) == 1:
+            return 1
         return max(1, sum(replica.state is ReplicaState.SERVING for replica in self.all))
 
     def drain(self, addresses: Collection[str]) -> None:
@@ -138,6 +140,8 @@ class Replicas:
     def _choose(self, call: TritonCall, apart_from: Collection[Replica]) -> Replica | None:
         """The best of those that take work; one whose breaker is open when it is due for a try, or when there is no other."""
         there = [replica for replica in self.all if not replica.is_draining and replica not in apart_from]
+        if len(there) <= 1:
+            return there[0] if there else None
         there.sort(key=lambda replica: (replica.in_flight, replica.calls))
         now_s, served = self._clock(), (call.model, call.version)
         for replica in there:

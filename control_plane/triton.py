@@ -6,6 +6,7 @@ there. It knows no manifest and no HTTP; `Triton` is the seam behind which sever
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -17,6 +18,9 @@ from control_plane.unary_grpc.connection import CallFailedError, Status
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _RAW_INPUT = b"\x3a"  # the field `raw_input_contents` of ModelInferRequest, as bytes of a known length
+_REMEMBERED = 512  # kinds of calls, and lengths of tensors: a few for each policy
+
+_Form = tuple[tuple[str, str, tuple[int, ...]], ...]  # name, datatype and shape of each input
 
 
 class TritonFault(StrEnum):
@@ -48,7 +52,7 @@ class Tensor(Struct, frozen=True, kw_only=True):
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 class TritonCall(Struct, frozen=True, kw_only=True):
@@ -95,24 +99,33 @@ class GrpcTriton:
         await self._channel.close()
 
 
-def _request(call: TritonCall) -> list[bytes]:
+def _request(call: TritonCall) -> list[bytes | memoryview]:
     """A ModelInferRequest in parts. The tensors' bytes are not copied into a message first: a picture is all there is to it."""
-    request = service_pb2.ModelInferRequest(model_name=call.model, model_version=str(call.version), id=call.request_id)
+    request = service_pb2.ModelInferRequest(id=call.request_id)
     request.parameters["timeout"].int64_param = max(1, int(call.timeout_s * 1e6))
     request.parameters["priority"].uint64_param = call.priority
+    form = tuple([(tensor.name, tensor.datatype, tensor.shape) for tensor in call.inputs])
+    parts: list[bytes | memoryview] = [_asked(call.model, call.version, form, call.outputs), request.SerializeToString()]
     for tensor in call.inputs:
-        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-    for name in call.outputs:
-        request.outputs.add(name=name)
-    parts: list[bytes] = [request.SerializeToString()]
-    for tensor in call.inputs:
-        parts += (_RAW_INPUT + _varint(len(tensor.data)), tensor.data)
+        parts += (_raw_head(len(tensor.data)), tensor.data)
     return parts
 
 
-def _varint(number: int) -> bytes:
-    """Protobuf's: seven bits a byte, the lowest first, the high bit set on all but the last."""
-    out = bytearray()
+@lru_cache(maxsize=_REMEMBERED)
+def _asked(model: str, version: int, form: _Form, outputs: tuple[str, ...]) -> bytes:
+    """What all calls of a policy have in common. Two messages behind each other are one with the fields of both."""
+    request = service_pb2.ModelInferRequest(model_name=model, model_version=str(version))
+    for name, datatype, shape in form:
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+    for name in outputs:
+        request.outputs.add(name=name)
+    return bytes(request.SerializeToString())
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _raw_head(number: int) -> bytes:
+    """What stands before so many bytes of a tensor. The length is protobuf's: seven bits a byte, the lowest first."""
+    out = bytearray(_RAW_INPUT)
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7

@@ -117,16 +117,16 @@ class Guards:
         return verdict
 
     def _count(self, policy: str, verdict: Verdict) -> None:
-        self._decisions[policy, verdict.decision.value].inc()
+        self._decisions[policy, verdict.decision].inc()
         unseen: dict[NotEvaluated, int] = {}
         for rule in verdict.rules:
             reason = rule.reason
             if reason is not None:
                 unseen[reason] = unseen.get(reason, 0) + 1
             elif rule.status in _NOTABLE:
-                self._rules[rule.id, rule.status.value].inc()
+                self._rules[rule.id, rule.status].inc()
         for reason, count in unseen.items():
-            self._unseen[reason.value,].inc(count)
+            self._unseen[reason,].inc(count)
 
     def _refuse_request(self, chosen: InForce, verdict: Verdict) -> None:
         at_fault = next((rule for rule in verdict.rules if rule.status is RuleStatus.REJECTED), None)

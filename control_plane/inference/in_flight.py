@@ -5,8 +5,7 @@ are turned away before their body is read. The last eighth is for customers who 
 them out. Bodies that are still arriving are bounded per customer, because they hold memory.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from uuid import UUID
 
 from control_plane.errors import ApiError
@@ -32,20 +31,15 @@ class InFlight:
         if self._taken >= self._limit:
             raise ApiError("overloaded", retry_after_ms=250)
 
-    @contextmanager
-    def reading(self, customer_id: UUID, most: int) -> Iterator[None]:
+    def reading(self, customer_id: UUID, most: int) -> "_Taken":
         """While one body of this customer arrives. Raises `concurrency_limit` when `most` of theirs are arriving already."""
         customer = customer_id.int
         if self._reading.get(customer, 0) >= most:
             raise ApiError("concurrency_limit", retry_after_ms=100)
         _take(self._reading, customer)
-        try:
-            yield
-        finally:
-            _free(self._reading, customer)
+        return _Taken(self._read, customer)
 
-    @contextmanager
-    def place(self, customer_id: UUID, most: int) -> Iterator[None]:
+    def place(self, customer_id: UUID, most: int) -> "_Taken":
         """A place for one request. Raises `overloaded` when there is none for this customer, `concurrency_limit` at `most`."""
         self.shed()
         customer = customer_id.int
@@ -57,12 +51,31 @@ class InFlight:
         self._taken += 1
         _take(self._held, customer)
         self._gauge.inc()
-        try:
-            yield
-        finally:
-            self._taken -= 1
-            _free(self._held, customer)
-            self._gauge.dec()
+        return _Taken(self._leave, customer)
+
+    def _read(self, customer: int) -> None:
+        _free(self._reading, customer)
+
+    def _leave(self, customer: int) -> None:
+        self._taken -= 1
+        _free(self._held, customer)
+        self._gauge.dec()
+
+
+class _Taken:
+    """What is held until the end of a `with`; to be entered at once."""
+
+    __slots__ = ("_customer", "_free")
+
+    def __init__(self, free: Callable[[int], None], customer: int) -> None:
+        self._free = free
+        self._customer = customer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._free(self._customer)
 
 
 def _take(counts: _Counts, customer: int) -> None:

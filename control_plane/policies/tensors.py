@@ -30,7 +30,7 @@ def picture_tensors(camera: Camera, pixels: NDArray[np.uint8] | None) -> tuple[T
     """(height, width, 3) uint8 and, where the camera is optional, the mask that tells the graph whether it was sent."""
     shape = (camera.height, camera.width, 3)
     sent = np.zeros(shape, np.uint8) if pixels is None else pixels
-    picture = Tensor(name=camera.tensor, datatype=_UINT8, shape=(1, *shape), data=sent.tobytes())
+    picture = Tensor(name=camera.tensor, datatype=_UINT8, shape=(1, *shape), data=np.ascontiguousarray(sent).data.cast("B"))
     return picture, *_mask(camera.mask_tensor, is_sent=pixels is not None)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -151,6 +151,28 @@ class _Lane:
     is_overtaken: bool = False
 
 
+class _Silence:
+    """Tells when nothing was heard for `idle_s`, while it is open. One timer, not one a message."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle_s: float, *, ended: Callable[[], None]) -> None:
+        self.heard_s = loop.time()
+        self._loop, self._idle_s, self._ended = loop, idle_s, ended
+        self._timer = loop.call_later(idle_s, self._look)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        until_s = self.heard_s + self._idle_s
+        if self._loop.time() < until_s:
+            self._timer = self._loop.call_at(until_s, self._look)
+        else:
+            self._ended()
+
+
 @dataclass(slots=True, kw_only=True)
 class _Conversation:
     """One open socket."""
@@ -171,11 +193,12 @@ class _Conversation:
         leaving = self.door.register.drain.leave
         leaving.add(self._leave)
         try:
-            async with asyncio.timeout(idle_s) as silence:
-                while (message := await receive())["type"] != "websocket.disconnect":
-                    silence.reschedule(loop.time() + idle_s)
-                    if not self.is_closed:
-                        await self._take(message)
+            async with asyncio.timeout(None) as silence:
+                with _Silence(loop, idle_s, ended=lambda: silence.reschedule(loop.time())) as watch:
+                    while (message := await receive())["type"] != "websocket.disconnect":
+                        watch.heard_s = loop.time()
+                        if not self.is_closed:
+                            await self._take(message)
         except TimeoutError:
             await self._close(IDLE, "idle")
         finally:

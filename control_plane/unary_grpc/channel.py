@@ -30,7 +30,7 @@ class Channel:
         self._kept = KeptOpen(self._open, closed=_closed)
         self.close = self._kept.close
 
-    async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
+    async def ask(self, message: Sequence[bytes | memoryview], timeout_s: float) -> bytes:
         """The answer to one message, given in parts. Raises CallFailedError.
 
         What a server has certainly not seen (it goes away, or refused the stream) is asked once more in the time that is left.

@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self._received_bytes = 0
         self._block: Frame | None = None  # what has come of a header block of which more is to come
 
-    async def ask(self, message: Sequence[bytes], timeout_s: float) -> bytes:
+    async def ask(self, message: Sequence[bytes | memoryview], timeout_s: float) -> bytes:
         """The answer to `message` (given in parts). Raises CallFailedError; a cancellation is told to the server."""
         ends_s = self._loop.time() + timeout_s
         if len(self._calls) >= self._most_calls:
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     # Beginning, sending and ending a call.
 
-    def _begin(self, message: Sequence[bytes], timeout_s: float) -> tuple[int, _Call]:
+    def _begin(self, message: Sequence[bytes | memoryview], timeout_s: float) -> tuple[int, _Call]:
         if not self.is_open:
             raise CallFailedError(Status.UNAVAILABLE, "the connection has ended", was_sent=False)
         length = sum(map(len, message))

@@ -38,10 +38,11 @@ def _at_millisecond(ms: int) -> UUID:
 
 def instant_of(request_id: UUID) -> datetime:
     """The millisecond inside the id, aware UTC. Raises RequestIdError for any other kind of UUID."""
-    if request_id.version != 7:
+    number = request_id.int
+    if number >> 76 & 0xF != 7 or number >> 62 & 0b11 != 0b10:
         raise RequestIdError("not a version 7 UUID")
     try:
-        return _EPOCH + timedelta(milliseconds=request_id.int >> 80)
+        return _EPOCH + timedelta(milliseconds=number >> 80)
     except OverflowError:
         raise RequestIdError("its instant is beyond the calendar") from None
 
