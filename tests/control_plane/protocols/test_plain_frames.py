@@ -167,9 +167,8 @@ async def test_a_plain_frame_does_not_pass_through_the_library(monkeypatch: pyte
         own(self, data)
 
     monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", counted)
-    whole = frame(Opcode.BINARY, bytes(50_000))
-    heard, _ = await outcome(
-        PlainFrames, [whole, whole[:5], whole[5:40_000], whole[40_000:], whole + whole[:1], whole[1:]], largest=50_000
-    )
+    whole, ping = frame(Opcode.BINARY, bytes(50_000)), frame(Opcode.PING, b"between them")
+    pieces = [whole, whole[:5], whole[5:40_000], whole[40_000:], ping[:1], ping[1:4], ping[4:] + whole + whole[:1], whole[1:]]
+    heard, _ = await outcome(PlainFrames, pieces, largest=50_000)
     assert [message.get("bytes") for message in heard[:-1]] == [bytes(50_000)] * 4
-    assert given_to == [len(REQUEST)]
+    assert given_to == [len(REQUEST), 1, 3, len(ping) - 4]
