@@ -63,12 +63,20 @@ def main(durations: Durations) -> dict[str, Any]:
             found |= asyncio.run(_shipped(stack, durations))
             found["bare"] = asyncio.run(_beside_bare(stack, bare, durations))
         repository = write_repository(Path(folder) / "repository", shipped=ROOT / "model_repository" / "tabletop")
-        settings = {"VLA_MODEL_REPOSITORY": str(repository), "VLA_DEFAULT_POLICY": POLICY}
-        with running_stack(Path(folder) / "state-still", **settings) as stack:
+        still = {"VLA_MODEL_REPOSITORY": str(repository), "VLA_DEFAULT_POLICY": POLICY}
+        with running_stack(Path(folder) / "state-still", **still) as stack:
             with _one_at_a_time(forward_s=0.0) as bare:
                 found["at_once"] = asyncio.run(_beside_bare(stack, bare, durations, model=AT_ONCE))
             with _one_at_a_time(forward_s=FORWARD_S) as other:
                 found["batching"] = asyncio.run(_batching(stack, other.port, durations))
+        # The bare server is one process. Two of ours on two cores find each other's leavings in the caches.
+        alone: list[tuple[str, str | None, dict[str, str]]] = [("bare", None, {}), ("at_once", AT_ONCE, still)]
+        for name, model, settings in alone:
+            with (
+                running_stack(Path(folder) / f"state-one-{name}", VLA_API_PROCESSES="1", **settings) as stack,
+                _one_at_a_time(forward_s=0.0) as bare,
+            ):
+                found[f"{name}_one_process"] = asyncio.run(_beside_bare(stack, bare, durations, model=model))
         return found
 
 
@@ -323,9 +331,10 @@ def tables(found: dict[str, Any]) -> list[Table]:
     for name in ("one_after_another", "ours"):
         for row in batching[name]:
             batches.add_row(name.replace("_", " "), *_texts(row, "requests_per_s", "p50_ms", "p99_ms"))
-    shipped = _bare_table(found["bare"], "the shipped policy, which takes 128×128")
-    at_once = _bare_table(found["at_once"], "a policy that takes 224×224, as openpi's do")
-    return [rate, robots, shipped, at_once, kept, batches]
+    policies = {"bare": "the shipped policy, which takes 128×128", "at_once": "a policy that takes 224×224, as openpi's do"}
+    beside = [_bare_table(found[name], what) for name, what in policies.items()]
+    beside += [_bare_table(found[f"{name}_one_process"], f"{what}; one API process") for name, what in policies.items()]
+    return [rate, robots, *beside, kept, batches]
 
 
 def _bare_table(found: dict[str, Any], policy: str) -> Table:

@@ -110,11 +110,7 @@ def create_metrics() -> Metrics:
         registry=r,
         tallies=tallies,
         request_duration=Histogram(
-            "vla_request_duration_seconds",
-            "Time from first byte to answer.",
-            ["route", "policy"],
-            buckets=REQUEST_EDGES_S,
-            registry=r,
+            "vla_request_duration_seconds", "From first byte to answer.", ["route", "policy"], buckets=REQUEST_EDGES_S, registry=r
         ),
         requests=Counter(
             "vla_requests", "Requests by outcome (an error code, or success/refused).", ["route", "policy", "outcome"], registry=r

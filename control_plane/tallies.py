@@ -118,7 +118,7 @@ class Distributions(dict[tuple[str, ...], Distribution]):
 
 
 class Tallies:
-    """All of a process's."""
+    """All of a process's. Who counts with them keeps `handing_on` open, or only this process's registry hears of it."""
 
     def __init__(self) -> None:
         self._all: list[Tally] = []

@@ -40,6 +40,7 @@ _REPLENISH_BYTES = 2**30
 _LAST_STREAM = 2**31 - 1_000  # ids cannot be used twice; a new connection begins with 1
 _NO_LIMIT = 2**31
 _LONGEST_BLOCK_BYTES = 65_536
+_PREFIX_BYTES = 5  # before each message: whether it is compressed, and its length
 
 
 class Status(IntEnum):
@@ -75,7 +76,7 @@ class _Call:
 
     def __init__(self, answer: "asyncio.Future[bytes]", message: bytes, window: int) -> None:
         self.answer = answer
-        self.message = memoryview(message)
+        self.message = memoryview(message)  # what was not sent with its head
         self.at = 0  # how much of it is sent
         self.window = window
         self.head: dict[str, str] = {}  # the first and the last together: no name is in both
@@ -161,13 +162,20 @@ class Connection(asyncio.Protocol):
         if not self.is_open:
             raise CallFailedError(Status.UNAVAILABLE, "the connection has ended", was_sent=False)
         length = sum(map(len, message))
+        parts: list[bytes | memoryview] = [b"\0" + length.to_bytes(4, "big"), *message]
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         if self._next_stream > _LAST_STREAM:
             self.is_open = False
-        whole = b"".join((b"\0", length.to_bytes(4, "big"), *message))
-        call = self._calls[stream] = _Call(self._loop.create_future(), whole, self._stream_window)
         head, self._before_it = self._before_it + self._head + timeout_head(timeout_s), b""
-        self._send(stream, call, [frame(Kind.HEADERS, Flag.END_HEADERS, stream, head)])
+        begin = frame(Kind.HEADERS, Flag.END_HEADERS, stream, head)
+        size = length + _PREFIX_BYTES
+        if size <= min(self._frame_bytes, self._stream_window, self._window):
+            call = self._calls[stream] = _Call(self._loop.create_future(), b"", self._stream_window - size)
+            self._window -= size
+            self._put([begin, frame_head(Kind.DATA, Flag.END_STREAM, stream, size), *parts])  # as they are: no copy of a picture
+        else:
+            call = self._calls[stream] = _Call(self._loop.create_future(), b"".join(parts), self._stream_window)
+            self._send(stream, call, [begin])
         call.timer = self._loop.call_later(timeout_s, self._expire, stream)
         return stream, call
 
@@ -187,6 +195,9 @@ class Connection(asyncio.Protocol):
             out += (frame_head(Kind.DATA, flags, stream, size), call.message[begins : call.at])
         else:
             self._blocked.pop(stream, None)
+        self._put(out)
+
+    def _put(self, out: Sequence[bytes | memoryview]) -> None:
         if out and self._transport is not None:
             self._transport.writelines(out)
 

@@ -23,6 +23,7 @@ from deploy.embedded.settings import ROOT
 from deploy.embedded.state import State
 
 _APP = "control_plane.app:create_app_from_environment"
+_SOCKETS = "control_plane.protocols.plain_frames:PlainFrames"
 _RETIRED_WITHIN_S = 40.0  # longer than nginx waits for an answer, and than it keeps an idle connection
 _LOOK_S = 0.1
 _CONNECTED = "03"  # as /proc/net/unix has it
@@ -32,7 +33,7 @@ _GRACE_S = 3  # for requests that run when the stop signal comes
 def socket_options(max_message_bytes: int) -> tuple[str, ...]:
     """What uvicorn is told of WebSockets: raw frames are not worth packing, and pings keep nginx's 30 s from running out."""
     return (
-        *("--ws", "websockets-sansio", "--ws-max-size", str(max_message_bytes), "--ws-per-message-deflate", "false"),
+        *("--ws", _SOCKETS, "--ws-max-size", str(max_message_bytes), "--ws-per-message-deflate", "false"),
         *("--ws-ping-interval", "20", "--ws-ping-timeout", "20"),
     )
 

@@ -13,6 +13,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.asyncio.client import ClientConnection, connect
 
 from control_plane.protocols.numpy_msgpack import decode, encode
+from control_plane.protocols.plain_frames import PlainFrames
 from tests.control_plane.eventually import eventually
 from tests.control_plane.fakes import KEY
 
@@ -35,7 +36,7 @@ async def served(app: FastAPI, *, max_bytes: int = MAX_BYTES) -> AsyncIterator[s
     config = uvicorn.Config(
         app,
         port=0,
-        ws="websockets-sansio",
+        ws=PlainFrames,
         ws_max_size=max_bytes,
         ws_per_message_deflate=False,
         access_log=False,
