@@ -1,7 +1,7 @@
 """PIL's bicubic resize of 8-bit RGB, to the last bit: by a small library of our own where one was compiled, else by Pillow.
 
 Columns first, then rows, as Pillow has always done it; since version 13 it begins with the rows of a tall picture, which moves
-some colours by one. `compile_bicubic.py` makes the library; without it the same bytes cost four to ten times as much.
+some colours by one. `compile_bicubic.py` makes the library; without it the same bytes cost four to twelve times as much.
 """
 
 import ctypes
